@@ -1,0 +1,69 @@
+"""CDNV and directional CDNV of all pairs of classes, and their averages."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dnc_lightning.functional.geometry import ClassGeometry
+
+
+def cdnv(geometry: ClassGeometry) -> Tensor:
+    """Class-distance normalised variance V_ij = (v_i + v_j) / |mu_i - mu_j|^2, [C, C].
+
+    Unhalved, as in the bounds of arXiv:2603.03530; Galanti, Gyorgy, Hutter (ICLR 2022) take half of
+    it. Unitless, invariant to rotation, translation and scale. nan on the diagonal and for pairs
+    that are not resolved: a class without samples, identical means, or, with unbiased moments, a
+    distance that the probe's size cannot tell from zero.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
+        >>> cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
+        tensor(0.0247, dtype=torch.float64)
+    """
+    total = geometry.variance[:, None] + geometry.variance
+    return torch.where(geometry.resolved, total / geometry.distance2, torch.nan)
+
+
+def directional_cdnv(geometry: ClassGeometry) -> Tensor:
+    """Directional CDNV Vt_ij = u_ij' Sigma_i u_ij / |mu_i - mu_j|^2 of ordered pairs, [C, C].
+
+    The variance of class i (the row) along the axis that separates it from class j (the column),
+    over their squared distance (arXiv:2603.03530). Unitless; nan where `cdnv` is nan.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 5.0], [0.0, -5.0], [9.0, 5.0], [9.0, -5.0]])
+        >>> directional_cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
+        tensor(0., dtype=torch.float64)
+    """
+    value = geometry.axis_variance / geometry.distance2.square()
+    return torch.where(geometry.resolved, value, torch.nan)
+
+
+def pair_mean(values: Tensor) -> Tensor:
+    """Mean over the ordered pairs i != j of [C, C] that are defined (not nan); nan if none is.
+
+    The arithmetic mean is ruled by the worst pair; see `pair_median`.
+    """
+    return _off_diagonal(values).nanmean()
+
+
+def pair_median(values: Tensor) -> Tensor:
+    """Median over the ordered pairs i != j of [C, C] that are defined (not nan); nan if none is.
+
+    With an even number of pairs the mean of the two in the middle.
+    """
+    return _off_diagonal(values).nanquantile(0.5)
+
+
+def resolved_pairs(geometry: ClassGeometry) -> Tensor:
+    """Fraction of the C (C - 1) ordered pairs whose CDNV is defined, in [0, 1]."""
+    pairs = geometry.num_classes * (geometry.num_classes - 1)
+    return geometry.resolved.sum() / pairs
+
+
+def _off_diagonal(values: Tensor) -> Tensor:
+    c = values.shape[0]
+    if values.shape != (c, c):
+        raise ValueError(f"values must be a square matrix [C, C], got {list(values.shape)}.")
+    return values[~torch.eye(c, dtype=torch.bool, device=values.device)]
