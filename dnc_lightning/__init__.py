@@ -1,0 +1,28 @@
+"""The instrument panel of self-supervised learning."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dnc_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from dnc_lightning.callbacks import HtmlReport, LogSpaced, ProbeCallback
+    from dnc_lightning.probe import ProbeSet
+
+__all__ = ["HtmlReport", "LogSpaced", "ProbeCallback", "ProbeSet", "__version__"]
+
+_HOMES = {
+    "HtmlReport": "dnc_lightning.callbacks",
+    "LogSpaced": "dnc_lightning.callbacks",
+    "ProbeCallback": "dnc_lightning.callbacks",
+    "ProbeSet": "dnc_lightning.probe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import Lightning only when a callback is asked for: the mathematics needs torch alone."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -207,12 +207,16 @@ def _trace_products(
     that hold parts of a class; by symmetry, columns left of a slice's diagonal block are skipped.
     """
     num_classes, d = mean.shape
-    out = torch.zeros(num_classes, num_classes if exact else 1, dtype=mean.dtype, device=mean.device)
+    out = torch.zeros(
+        num_classes, num_classes if exact else 1, dtype=mean.dtype, device=mean.device
+    )
     centre = mean.to(data.dtype)
     width = max(1, TILE_BYTES // (2 * data.dtype.itemsize * num_classes * d))
     for begin in range(0, d, width):
         end = min(begin + width, d)
-        block = torch.zeros(num_classes, end - begin, d - begin, dtype=data.dtype, device=mean.device)
+        block = torch.zeros(
+            num_classes, end - begin, d - begin, dtype=data.dtype, device=mean.device
+        )
         for tile in data.tiles(shift, centre):
             left = tile.residual[:, :, begin:end].transpose(1, 2)
             block.index_add_(0, tile.classes, left @ tile.residual[:, :, begin:])

@@ -84,7 +84,9 @@ def _second_trace(n: Tensor, trace: Tensor, trace_square: Tensor, fourth: Tensor
     return (n - 1) / (n * (n - 2) * (n - 3)) * inner
 
 
-def _fourth_moment(n: Tensor, trace: Tensor, second: Tensor, plug_in: Tensor) -> tuple[Tensor, Tensor]:
+def _fourth_moment(
+    n: Tensor, trace: Tensor, second: Tensor, plug_in: Tensor
+) -> tuple[Tensor, Tensor]:
     """Unbiased E|x - mu|^4 and (tr Sigma)^2 [C], solved from the expectations of two estimates.
 
     E[plug-in fourth] = a M4 + b q + c v^2 and E[(tr S)^2] = (1 - 1/n) v^2 + M4/n + 2q/(n(n-1)).

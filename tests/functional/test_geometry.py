@@ -176,7 +176,9 @@ def test_shards_sum_to_the_whole(cross_trace: str) -> None:
     )
     for result in results:
         for name in ("mean", "variance", "distance2", "axis_variance", "second_trace"):
-            torch.testing.assert_close(getattr(result, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(
+                getattr(result, name), getattr(whole, name), rtol=1e-9, atol=1e-12
+            )
         torch.testing.assert_close(result.cross_trace, whole.cross_trace, rtol=1e-9, atol=0)
 
 
@@ -214,13 +216,23 @@ def test_pair_averages_skip_only_undefined_pairs() -> None:
 @pytest.mark.parametrize(
     ("features", "labels", "kwargs", "match"),
     [
-        (torch.ones(4), torch.zeros(4).long(), {}, r"shape \[N, D\], got torch.float32 of shape \[4\]"),
+        (
+            torch.ones(4),
+            torch.zeros(4).long(),
+            {},
+            r"shape \[N, D\], got torch.float32 of shape \[4\]",
+        ),
         (torch.ones(4, 2).long(), torch.zeros(4).long(), {}, "floating point"),
         (torch.ones(4, 2), torch.zeros(3).long(), {}, r"integers of shape \[4\].*got .* \[3\]"),
         (torch.ones(4, 2), torch.eye(4), {}, "One-hot"),
         (torch.ones(4, 2), torch.zeros(4), {}, "labels must be integers"),
         (torch.ones(4, 2), torch.tensor([0, 1, -1, 0]), {}, r"in \[0, C\), got -1"),
-        (torch.ones(4, 2), torch.arange(4), {"num_classes": 3}, r"\[0, 3\) for num_classes=3, got 3"),
+        (
+            torch.ones(4, 2),
+            torch.arange(4),
+            {"num_classes": 3},
+            r"\[0, 3\) for num_classes=3, got 3",
+        ),
         (torch.ones(4, 2), torch.zeros(4).long(), {}, "at least two classes, got 1"),
         (torch.ones(0, 2), torch.zeros(0).long(), {"num_classes": 2}, "at least one sample"),
         (torch.ones(4, 2), torch.arange(4), {"reduce": lambda t: t}, "num_classes is needed"),

@@ -40,14 +40,19 @@ class Population:
 
     def draw(self, rng: np.random.Generator, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         x = np.einsum("cna,cab->cnb", rng.exponential(size=(3, n, 4)) - 1, self.mix)
-        return torch.as_tensor((x + self.mu[:, None]).reshape(-1, 4)), torch.arange(3).repeat_interleave(n)
+        return torch.as_tensor((x + self.mu[:, None]).reshape(-1, 4)), torch.arange(
+            3
+        ).repeat_interleave(n)
 
 
 @pytest.mark.parametrize("n", [4, 9])
 def test_every_field_is_unbiased(n: int) -> None:
     """The mean over many small probes hits the population within 5 standard errors."""
     population, rng = Population(), np.random.default_rng(1)
-    draws = [class_geometry(*population.draw(rng, n), unbiased=True, cross_trace="exact") for _ in range(1_500)]
+    draws = [
+        class_geometry(*population.draw(rng, n), unbiased=True, cross_trace="exact")
+        for _ in range(1_500)
+    ]
     delta = population.mu[:, None] - population.mu[None]
     sigma = population.sigma
     v = np.trace(sigma, axis1=1, axis2=2)
@@ -78,7 +83,9 @@ def test_plug_in_measures_the_probe_where_unbiased_measures_the_encoder() -> Non
     assert float(cdnv(estimate)[off].median()) == pytest.approx(true, rel=0.05)
     true_directional = 1 / (2 * 0.32**2 * 2048)
     assert float(directional_cdnv(plug_in)[off].median()) < 0.87 * true_directional
-    assert float(directional_cdnv(estimate)[off].median()) == pytest.approx(true_directional, rel=0.05)
+    assert float(directional_cdnv(estimate)[off].median()) == pytest.approx(
+        true_directional, rel=0.05
+    )
 
 
 def test_equal_means_are_not_resolved() -> None:

@@ -1,0 +1,53 @@
+"""The facts of a run that its records carry."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from dnc_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from dnc_lightning.callbacks.probe_callback import ProbeCallback
+
+
+def run_header(
+    callback: ProbeCallback, trainer: Trainer, pl_module: LightningModule
+) -> dict[str, Any]:
+    """Describe probe, encoders and machine in plain JSON."""
+    engine, probe = callback.engine_, callback.probe
+    tasks = probe.tasks
+    return {
+        "name": callback.name,
+        "encoders": list(engine.names),
+        "sources": {encoder.name: encoder.source for encoder in engine.embedder.encoders},
+        "tasks": {name: list(task.classes) for name, task in tasks.items()},
+        "prefixes": {e: {t: engine.key(e, t) for t in tasks} for e in engine.names},
+        "probe": {
+            "size": len(probe),
+            "per_class": {
+                name: torch.bincount(task.labels, minlength=len(task.classes)).tolist()
+                for name, task in tasks.items()
+            },
+            "seed": probe.seed,
+            "image_shape": list(engine.image_shape),
+            "dtype": str(engine.image_dtype).removeprefix("torch."),
+        },
+        "pooling": callback.pooling,
+        "normalize": callback.normalize,
+        "precision": str(trainer.precision),
+        "shots": list(callback.shots),
+        "model": type(pl_module).__name__,
+        "device": str(engine.device),
+        "world_size": trainer.world_size,
+        "versions": {
+            "dnc_lightning": __version__,
+            "lightning": str(lightning.__version__),
+            "torch": str(torch.__version__),
+        },
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,93 @@
+"""Honest first points: BatchNorm statistics of an encoder that has hardly been trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+CALIBRATION_IMAGES = 1024
+"""Probe images, at most, that the statistics are taken from; the same on every rank."""
+
+SETTLED = 0.01
+"""Share of the initial values in running statistics from which on they are taken as they are."""
+
+
+def unsettled_batch_norms(modules: Iterable[nn.Module]) -> list[_BatchNorm]:
+    """BatchNorm layers in training mode whose running statistics still hold their initial values.
+
+    After n batches a running average with momentum m is (1 - m)^n initial value; layers are taken
+    while that is more than 1 %, 43 batches at torch's default m = 0.1. A pretrained layer has
+    counted its batches, and a frozen one is in evaluation mode: both mean the statistics that they
+    hold. Call it before the modules are put into evaluation mode.
+    """
+    return [
+        layer
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm)
+        and layer.training
+        and layer.running_mean is not None
+        and layer.num_batches_tracked is not None
+        and _initial_share(layer) > SETTLED
+    ]
+
+
+@contextmanager
+def calibrated(layers: list[_BatchNorm], passes: Iterable[Callable[[], Any]]) -> Iterator[None]:
+    """Let `layers` hold the mean statistics of `passes` inside; restore them after.
+
+    Each pass runs the encoder on one batch, in evaluation mode: a hook sets a layer's statistics to
+    those of its input just before it runs, so that later layers see normalised features and
+    synchronised layers need no other process.
+    """
+    saved = [(_mean(layer).clone(), _variance(layer).clone()) for layer in layers]
+    sums: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
+
+    def take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        features = inputs[0].float()
+        variance, mean = torch.var_mean(features, [0, *range(2, features.ndim)], correction=0)
+        _mean(layer).copy_(mean)
+        _variance(layer).copy_(variance)
+        old_mean, old_variance, count = sums.get(layer, (mean * 0, variance * 0, 0))
+        sums[layer] = (old_mean + mean, old_variance + variance, count + 1)
+
+    hooks = [layer.register_forward_pre_hook(take_statistics) for layer in layers]
+    try:
+        for run in passes:
+            run()
+        for hook in hooks:
+            hook.remove()
+        for layer, (mean, variance, count) in sums.items():
+            assert isinstance(layer, _BatchNorm)
+            _mean(layer).copy_(mean / count)
+            _variance(layer).copy_(variance / count)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, (mean, variance) in zip(layers, saved, strict=True):
+            _mean(layer).copy_(mean)
+            _variance(layer).copy_(variance)
+
+
+def _initial_share(layer: _BatchNorm) -> float:
+    batches = 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
+    if layer.momentum is None:
+        return float(batches == 0)
+    return float((1 - layer.momentum) ** batches)
+
+
+def _mean(layer: _BatchNorm) -> Tensor:
+    assert layer.running_mean is not None
+    return layer.running_mean
+
+
+def _variance(layer: _BatchNorm) -> Tensor:
+    assert layer.running_var is not None
+    return layer.running_var

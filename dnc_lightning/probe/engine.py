@@ -1,0 +1,214 @@
+"""One probe: embed this rank's shard once, measure every encoder and task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from dnc_lightning.probe.bank import ImageBank
+from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, unsettled_batch_norms
+from dnc_lightning.probe.embed import Embedder
+from dnc_lightning.probe.encoders import (
+    EncoderLike,
+    Pooling,
+    encoder_modules,
+    find_encoders,
+)
+from dnc_lightning.probe.labels import Task
+from dnc_lightning.probe.measure import Reduce, measure, split_metrics
+from dnc_lightning.probe.probe_set import ProbeSet
+
+TRIAL_IMAGES = 2
+"""Images that the encoders are tried on before training."""
+
+
+@dataclass
+class ProbeResult:
+    """What one probe found, under the keys that are logged."""
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    uncalibrated: dict[str, float] = field(default_factory=dict)
+    matrices: dict[str, Tensor] = field(default_factory=dict)  # "{encoder}/{task}/..." -> [C, C]
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ProbeEngine:
+    """Everything that a probe needs, made once before training."""
+
+    tasks: dict[str, Task]  # labels [n] of this rank's shard, on the device
+    embedder: Embedder
+    bank: ImageBank  # this rank's shard
+    calibration: Callable[[], ImageBank]  # the images of BatchNorm calibration, on every rank alike
+    empty: dict[str, Tensor]  # encoder -> [0, D], for ranks without samples
+    normalize: bool
+    metrics: Sequence[str | Metric] | None
+    prefix: str
+    reduce: Reduce | None
+    message: str  # which encoders were taken
+    image_shape: torch.Size
+    image_dtype: torch.dtype
+
+    @classmethod
+    def build(
+        cls,
+        probe: ProbeSet,
+        module: nn.Module,
+        *,
+        encoder: EncoderLike | Mapping[str, EncoderLike] | None,
+        pooling: Pooling,
+        normalize: bool,
+        metrics: Sequence[str | Metric] | None,
+        prefix: str,
+        device: torch.device,
+        precision: Callable[[], AbstractContextManager[object]],
+        convert: Callable[[Tensor], Tensor],
+        rank: int,
+        world_size: int,
+        reduce: Reduce | None,
+    ) -> ProbeEngine:
+        """Find the encoders, decode rank's shard `rank::world_size`, and try them on two images.
+
+        Raises:
+            ValueError: an encoder that does not exist, cannot take the images, or returns no
+                features; images that do not stack.
+        """
+        lookup = find_encoders(module, encoder)
+        embedder = Embedder(module, lookup.encoders, pooling, device, precision, convert)
+        trial = ImageBank.build(
+            probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
+        )
+        features = _try(embedder, trial)
+        images = next(trial.batches(1, torch.device("cpu")))
+        bank = ImageBank.build(
+            probe.image, range(rank, len(probe), world_size), device, progress=rank == 0
+        )
+
+        def calibration() -> ImageBank:
+            positions = range(min(CALIBRATION_IMAGES, len(probe)))
+            if world_size == 1 and bank.images is not None:
+                return ImageBank(
+                    probe.image, positions, bank.storage, bank.images[: len(positions)]
+                )
+            return ImageBank.build(probe.image, positions, device, progress=rank == 0)
+
+        return cls(
+            tasks={
+                name: Task(labels=task.labels[rank::world_size].to(device), classes=task.classes)
+                for name, task in probe.tasks.items()
+            },
+            embedder=embedder,
+            bank=bank,
+            calibration=calibration,
+            empty={name: value[:0] for name, value in features.items()},
+            normalize=normalize,
+            metrics=metrics,
+            prefix=prefix,
+            reduce=reduce,
+            message=lookup.message,
+            image_shape=images.shape[1:],
+            image_dtype=images.dtype if trial.images is None else trial.images.dtype,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the encoders."""
+        return tuple(encoder.name for encoder in self.embedder.encoders)
+
+    @property
+    def device(self) -> torch.device:
+        """Where features are made and measured."""
+        return self.embedder.device
+
+    def key(self, encoder: str, task: str) -> str:
+        """Prefix of the keys of one encoder and task."""
+        parts = [self.prefix, encoder, task] if len(self.names) > 1 else [self.prefix, task]
+        return "/".join(parts)
+
+    def probe(self) -> ProbeResult:
+        """Embed and measure; never raises.
+
+        While BatchNorm layers still hold their initial statistics, they borrow those of probe
+        images, and the values without are kept as `uncalibrated`.
+
+        Returns:
+            The numbers, the same on every rank; without scalars of an encoder that failed.
+        """
+        result = ProbeResult()
+        features = self._attempt(result, lambda: self.embedder.embed(self.bank))
+        if features is None:
+            return result
+        modules = encoder_modules(self.embedder.module, self.embedder.encoders)
+        layers = unsettled_batch_norms(modules)
+        if layers:
+            raw = ProbeResult()
+            self._measure(features, raw)
+            result.uncalibrated = raw.scalars
+            result.notes.append(
+                f"The running statistics of {len(layers)} BatchNorm layers still hold their initial "
+                "values: for this probe they borrowed those of probe images. The values without are "
+                "kept as uncalibrated."
+            )
+            features = self._attempt(
+                result,
+                lambda: self.embedder.embed_calibrated(layers, self.bank, self.calibration()),
+            )
+        if features is not None:
+            self._measure(features, result)
+        return result
+
+    def _attempt(
+        self, result: ProbeResult, embed: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor] | None:
+        """Embed, or agree over all ranks that one of them failed, lest the others wait for it."""
+        features, failed = None, torch.zeros((), device=self.device)
+        try:
+            features = {**self.empty, **embed()}
+        except Exception as error:
+            failed += 1
+            result.warnings.append(f"The probe failed and is skipped: {error!r}. Training goes on.")
+        if self.reduce is not None:
+            failed = self.reduce(failed)
+        if int(failed) and not result.warnings:
+            result.warnings.append("The probe failed on another rank and is skipped.")
+        return None if int(failed) else features
+
+    def _measure(self, features: dict[str, Tensor], result: ProbeResult) -> None:
+        collapse, metrics = split_metrics(self.metrics)
+        for encoder, values in features.items():
+            for name, task in self.tasks.items():
+                found = measure(
+                    values,
+                    task.labels,
+                    task,
+                    normalize=self.normalize,
+                    metrics={k: m.clone().to(self.device) for k, m in metrics.items()},
+                    collapse=collapse,
+                    reduce=self.reduce,
+                )
+                key = self.key(encoder, name)
+                result.scalars.update({f"{key}/{k}": v for k, v in found.scalars.items()})
+                result.matrices.update(
+                    {f"{encoder}/{name}/{k}": m for k, m in found.matrices.items()}
+                )
+                result.warnings.extend(f"{key}: {text}" for text in found.warnings)
+
+
+def _try(embedder: Embedder, trial: ImageBank) -> dict[str, Tensor]:
+    try:
+        return embedder.embed(trial)
+    except ValueError:
+        raise
+    except Exception as error:
+        sources = ", ".join(repr(encoder.source) for encoder in embedder.encoders)
+        shape = list(next(trial.batches(1, torch.device("cpu"))).shape[1:])
+        raise ValueError(
+            f"encoder {sources} failed on float probe images of shape {shape}: {error}. Pass "
+            "ProbeSet(transform=...) that makes the images the encoder expects, or another encoder=."
+        ) from error

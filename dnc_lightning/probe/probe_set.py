@@ -1,0 +1,141 @@
+"""A labelled data set, turned into a fixed stratified set of images to embed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dnc_lightning.probe.isolation import isolated_rng
+from dnc_lightning.probe.labels import Task, item_image, read_tasks, stratified
+
+
+class MapDataset(Protocol):
+    """Anything with a length and items by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class ProbeSet:
+    """A fixed, stratified, labelled set of images that is embedded again and again.
+
+    Args:
+        dataset: Map-style; items are `(image, int)`, `(image, {"task": int})` or
+            `{"image": ..., "label": ...}` (Hugging Face). Images are PIL images, uint8 or float
+            tensors [C, H, W], or uint8 arrays [H, W, C].
+        per_class: Samples of each class of each task, at least 1; unbiased estimates need 4, and
+            about 100 resolve most pairs. Unitless.
+        labels: Integers [N] or {task: integers [N]} in place of the data set's own, which
+            otherwise come from its `targets` or `labels`, its columns, or its items.
+        transform: Applied to each image once, before the first step; no augmentation. Without
+            one, images are taken as they are. uint8 images, and floats that are multiples of
+            1/255, are kept as uint8 and reach the encoder as floats in [0, 1].
+        seed: Of the choice of samples and of a random transform.
+
+    Raises:
+        ValueError: labels of the wrong shape, type or range, one class only, or fewer than
+            `per_class` samples of a class.
+
+    Example:
+        >>> images = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
+        >>> data = torch.utils.data.TensorDataset(images, torch.arange(20) % 2)
+        >>> probe = ProbeSet(data, per_class=5)
+        >>> len(probe)
+        10
+    """
+
+    def __init__(
+        self,
+        dataset: MapDataset,
+        per_class: int = 100,
+        labels: Any = None,
+        transform: Callable[[Any], Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(per_class, int) or per_class < 1:
+            raise ValueError(f"per_class must be an integer of at least 1, got {per_class!r}.")
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise ValueError(
+                "dataset must be map-style (with __len__ and __getitem__), got "
+                f"{type(dataset).__name__}. Copy a sample of a stream into a list first."
+            )
+        self.dataset = dataset
+        self.per_class = per_class
+        self.labels = labels
+        self.transform = transform
+        self.seed = seed
+
+    @cached_property
+    def indices(self) -> Tensor:
+        """Chosen samples, [n] indices into the data set, in random order."""
+        return stratified(self._all_tasks, self.per_class, self.seed)
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Labels [n] and class names of the chosen samples, task by task."""
+        return {
+            name: Task(labels=task.labels[self.indices], classes=task.classes)
+            for name, task in self._all_tasks.items()
+        }
+
+    def __len__(self) -> int:
+        """Number n of chosen samples."""
+        return len(self.indices)
+
+    def image(self, position: int) -> Tensor:
+        """Read and transform chosen sample `position`: uint8 or float32, [C, H, W].
+
+        Draws of a random transform depend on `seed` and the sample alone, so that every process
+        sees the same images; the caller's random states are untouched.
+
+        Raises:
+            ValueError: the item holds no image, or the transform does not return one tensor.
+        """
+        index = int(self.indices[position])
+        with isolated_rng(None):
+            seed = (self.seed * 1_000_003 + index) % 2**32
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 - transforms draw from the global state
+            torch.default_generator.manual_seed(seed)
+            image = item_image(self.dataset[index])
+            return as_tensor(image if self.transform is None else self.transform(image))
+
+    @cached_property
+    def _all_tasks(self) -> dict[str, Task]:
+        with isolated_rng(None):
+            return read_tasks(self.dataset, self.labels)
+
+
+def as_tensor(image: Any) -> Tensor:
+    """Turn an image into uint8 or float32 [C, H, W], keeping 1/255 multiples as uint8.
+
+    Raises:
+        ValueError: what came is not one image.
+    """
+    if hasattr(image, "getbands"):
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        image = np.asarray(image)
+    if isinstance(image, np.ndarray):
+        image = torch.tensor(image)
+        if image.dtype == torch.uint8:
+            image = image[None] if image.ndim == 2 else image.permute(2, 0, 1)
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        got = f"shape {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"a probe image must be one PIL image, array or tensor [C, H, W], got {got}. A probe "
+            "takes a test transform that returns one view, such as Compose([Resize, ToTensor])."
+        )
+    if image.dtype == torch.uint8:
+        return image
+    if not image.is_floating_point():
+        raise ValueError(f"a probe image must be uint8 or floating point, got {image.dtype}.")
+    scaled: Tensor = image.to(torch.float32)
+    rounded = (scaled * 255).round().clamp(0, 255).to(torch.uint8)
+    return rounded if torch.equal(rounded.float() / 255, scaled) else scaled
