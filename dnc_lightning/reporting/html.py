@@ -1,0 +1,190 @@
+"""One self-contained page per run: no request leaves it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from dnc_lightning.reporting.facts import Remark, remarks, run_facts
+from dnc_lightning.reporting.figures import collapse_spec, pair_spec, require_plotly
+from dnc_lightning.reporting.files import write_atomically
+from dnc_lightning.reporting.records import Run, read_run
+from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
+from dnc_lightning.reporting.views import (
+    METRICS,
+    PairStack,
+    View,
+    curves,
+    moment,
+    pair_stack,
+    recorded_averages,
+    views,
+)
+
+THEMES = {"light": LIGHT, "dark": DARK}
+MATRIX_BYTES = 6_000_000  # of all matrices in base64: keeps the page under 15 MB
+MOST_CLASSES = 160
+
+
+def write_report(
+    run: Run | str | os.PathLike[str], path: str | os.PathLike[str], *, finished: bool = True
+) -> Path:
+    """Write a run's page, replacing an older one in one step.
+
+    Args:
+        run: A run, or the folder of one.
+        path: File to write.
+        finished: Whether training is over; otherwise the page refreshes itself until told not to.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: If `run` is a folder without records.
+        ModuleNotFoundError: If plotly is not installed.
+        OSError: If the page cannot be written; an older one is then unchanged.
+        ValueError: If the records are of a newer version.
+    """
+    require_plotly()
+    run = run if isinstance(run, Run) else read_run(run)
+    path = Path(path)
+    write_atomically(path, page(run, finished=finished).encode())
+    return path
+
+
+def page(run: Run, *, finished: bool) -> str:
+    """Return the HTML of a run's page; see `write_report`."""
+    from plotly.offline import get_plotlyjs
+
+    shown = views(run) if run.records else []
+    cautions = remarks(run.records, "warnings") + [Remark(problem, "") for problem in run.problems]
+    return Template(_asset("report.html")).substitute(
+        title=escape(str(run.header.get("model") or "Run")),
+        summary=escape(_summary(run)),
+        status="finished" if finished else "training",
+        status_text="Finished" if finished else "Training",
+        written=escape(time.strftime("%Y-%m-%d %H:%M:%S")),
+        hidden_when_empty="" if shown else "hidden",
+        hidden_when_shown="hidden" if shown else "",
+        caution_count=len(cautions),
+        hidden_without_cautions="" if cautions else "hidden",
+        cautions=_remark_items(cautions, "No warnings."),
+        notes=_remark_items(remarks(run.records, "notes"), "No notes."),
+        facts="".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+            for name, value in run_facts(run)
+        ),
+        style=_asset("report.css"),
+        font=FONT,
+        light=css_variables(LIGHT),
+        dark=css_variables(DARK),
+        plotly=get_plotlyjs(),
+        script=_asset("report.js"),
+        data=_script_json(_data(run, shown, finished)),
+    )
+
+
+def _data(run: Run, shown: Sequence[View], finished: bool) -> dict[str, Any]:
+    last = run.records[-1].scalars if run.records else {}
+    budget = MATRIX_BYTES * 3 // 4 // 2 // max(1, len(shown))  # base64, then two bytes a value
+    return {
+        "finished": finished,
+        "probes": len(run.records),
+        "overhead": _ending(last, "/overhead"),
+        "seconds": _ending(last, "/seconds"),
+        "views": [_view_data(run, view, budget) for view in shown],
+    }
+
+
+def _view_data(run: Run, view: View, max_values: int) -> dict[str, Any]:
+    first, last = run.records[0], run.records[-1]
+    stack = pair_stack(run, view, max_values=max_values, max_classes=MOST_CLASSES)
+    return {
+        "encoder": view.encoder,
+        "task": view.task,
+        "pairs": len(view.classes) * (len(view.classes) - 1),
+        "resolved": _number(last.scalars.get(f"{view.prefix}/resolved_pairs")),
+        "startStep": first.step,
+        "calibrated": bool(first.uncalibrated),
+        "averages": [_average_data(run, view, average) for average in recorded_averages(run, view)],
+        "stack": None if stack is None else _stack_data(run, view, stack),
+    }
+
+
+def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
+    drawn = curves(run, view, average)
+    values = (drawn.cdnv, drawn.directional_cdnv)
+    return {
+        "name": average,
+        "start": [_number(series[0]) for series in values],
+        "now": [_number(series[-1]) for series in values],
+        "figures": {name: collapse_spec(drawn, theme) for name, theme in THEMES.items()},
+    }
+
+
+def _stack_data(run: Run, view: View, stack: PairStack) -> dict[str, Any]:
+    classes = [view.classes[index] for index in stack.chosen]
+    records = [run.records[position] for position in stack.positions]
+    metrics: dict[str, Any] = {
+        metric: {
+            "bounds": stack.bounds[metric],
+            "codes": base64.b64encode(stack.codes[metric].astype("<u2").tobytes()).decode(),
+            "figures": {
+                name: pair_spec(classes, metric, stack.bounds[metric], theme)
+                for name, theme in THEMES.items()
+            },
+        }
+        for metric in METRICS
+    }
+    return {
+        "classes": classes,
+        "allClasses": len(view.classes),
+        "steps": [record.step for record in records],
+        "labels": [moment(record) for record in records],
+        "probes": len(run.records),
+        **metrics,
+    }
+
+
+def _script_json(content: Mapping[str, Any]) -> str:
+    # A "<" can only be inside a string there, where it could end the script element.
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _ending(scalars: Mapping[str, float], ending: str) -> float | None:
+    return _number(next((v for key, v in scalars.items() if key.endswith(ending)), None))
+
+
+def _summary(run: Run) -> str:
+    if not run.records:
+        return "No probe yet"
+    count = len(run.records)
+    return f"{count:,} {'probe' if count == 1 else 'probes'}, latest at {moment(run.records[-1])}"
+
+
+def _remark_items(found: Sequence[Remark], none: str) -> str:
+    if not found:
+        return f'<li class="none">{escape(none)}</li>'
+    return "".join(
+        f"<li><span>{escape(remark.text)}</span> <small>{escape(remark.when)}</small></li>"
+        for remark in found
+    )
+
+
+@lru_cache
+def _asset(name: str) -> str:
+    return files("dnc_lightning.reporting").joinpath("assets", name).read_text(encoding="utf-8")

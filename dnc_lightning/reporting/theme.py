@@ -1,0 +1,79 @@
+"""Colours and type of every picture, as values that a page or a plot can both use.
+
+The two series keep their colour everywhere. Blue against orange is told apart with every common
+kind of colour blindness, and each ramp is monotone in lightness, so that it also reads in grey.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Metric = Literal["cdnv", "directional_cdnv"]
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', sans-serif"
+
+
+@dataclass(frozen=True)
+class Theme:
+    """One set of colours, each a CSS hex string; ramps run from the lowest value to the highest."""
+
+    page: str  # behind everything
+    panel: str  # behind a chart
+    sunken: str  # undefined heatmap cells, controls
+    ink: str
+    muted: str  # secondary text, axis labels
+    rule: str  # borders and grid lines
+    cdnv: str
+    directional_cdnv: str
+    good: str
+    warning: str
+    focus: str
+    cdnv_ramp: tuple[str, ...]
+    directional_cdnv_ramp: tuple[str, ...]
+
+    def series(self, metric: Metric) -> str:
+        """Return the colour of a metric's line and figures."""
+        return self.cdnv if metric == "cdnv" else self.directional_cdnv
+
+    def ramp(self, metric: Metric) -> tuple[str, ...]:
+        """Return the colours of a metric's heatmap, lowest value first."""
+        return self.cdnv_ramp if metric == "cdnv" else self.directional_cdnv_ramp
+
+
+LIGHT = Theme(
+    page="#f3f4f1",
+    panel="#ffffff",
+    sunken="#eceeea",
+    ink="#1a2026",
+    muted="#59636e",
+    rule="#dfe2dd",
+    cdnv="#24639f",
+    directional_cdnv="#bf4a12",
+    good="#1f7350",
+    warning="#8a5a00",
+    focus="#0b63ce",
+    cdnv_ramp=("#f2f7fb", "#c6ddf0", "#86b5dc", "#4486bf", "#1d5a97", "#0c2f5c"),
+    directional_cdnv_ramp=("#fdf5ec", "#fbd9b4", "#f5ab6c", "#dd7430", "#a8430f", "#5c2005"),
+)
+DARK = Theme(
+    page="#0e1215",
+    panel="#161b20",
+    sunken="#20272d",
+    ink="#e8ebed",
+    muted="#9ba6b0",
+    rule="#2b333a",
+    cdnv="#6fb1ee",
+    directional_cdnv="#ff9d5c",
+    good="#6fcf9f",
+    warning="#f0c060",
+    focus="#8cc2ff",
+    cdnv_ramp=("#122030", "#1b3c5f", "#2b659c", "#4e95d2", "#93c3ee", "#e6f2fc"),
+    directional_cdnv_ramp=("#2a170c", "#5a2b10", "#974714", "#d87430", "#f9ad74", "#fdeadb"),
+)
+
+
+def css_variables(theme: Theme) -> str:
+    """Return the plain colours as CSS custom properties, `--page: #f3f4f1; ...`."""
+    plain = ((field.name, getattr(theme, field.name)) for field in fields(theme))
+    return " ".join(f"--{name.replace('_', '-')}: {v};" for name, v in plain if isinstance(v, str))
