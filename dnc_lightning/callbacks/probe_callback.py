@@ -139,12 +139,6 @@ class ProbeCallback(Callback):
             return
         if trainer.global_step == 0:
             self._reset()
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        twins = [c for c in callbacks if isinstance(c, ProbeCallback) and c.name == self.name]
-        if len(twins) > 1:
-            raise ValueError(
-                f"{len(twins)} ProbeCallbacks are named {self.name!r}. Give each its own name=."
-            )
         if self.ways is not None:
             for task, labelling in self.probe.tasks.items():
                 if self.ways > len(labelling.classes):

@@ -129,4 +129,4 @@ def split_metrics(metrics: Sequence[str | Metric] | None) -> tuple[bool, dict[st
     if metrics is None:
         return True, {}
     further = {type(metric).__name__: metric for metric in metrics if isinstance(metric, Metric)}
-    return "collapse" in metrics, further
+    return any(isinstance(name, str) for name in metrics), further

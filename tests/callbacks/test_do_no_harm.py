@@ -1,0 +1,123 @@
+"""Training with the callback is bitwise the same as without."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dnc_lightning import ProbeCallback, ProbeSet
+from tests.callbacks.modules import BackboneModule, Clean, TeacherModule, loader, student
+
+
+def probe_callback(**kwargs: Any) -> ProbeCallback:
+    return ProbeCallback(ProbeSet(Clean(), per_class=15), every_n_train_steps=1, **kwargs)
+
+
+def fit(
+    module: pl.LightningModule,
+    callbacks: list[pl.Callback],
+    path: Path,
+    workers: int = 0,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    pl.seed_everything(5, verbose=False)
+    module.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        default_root_dir=path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        **kwargs,
+    )
+    trainer.fit(module, loader(workers))
+    return {
+        "state": {k: v.clone() for k, v in module.state_dict().items()},
+        "optimizer": trainer.optimizers[0].state_dict()["state"],
+        "rng": (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()),
+        "losses": module.losses,
+        "flags": getattr(module, "flags", None),
+        "grads": [p.grad for p in module.parameters()],
+    }
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batchnorm_dropout_and_a_shuffling_loader_with_workers(
+    precision: str, accumulate: int, tmp_path: Path
+) -> None:
+    kwargs: dict[str, Any] = {"precision": precision, "accumulate_grad_batches": accumulate}
+    plain = fit(BackboneModule(), [], tmp_path, workers=2, **kwargs)
+    callback = probe_callback()
+    watched = fit(BackboneModule(), [callback], tmp_path, workers=2, **kwargs)
+    assert callback.records_written_ == 8 // accumulate + 1
+    assert_same(watched, plain)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_teacher_frozen_layer_and_an_encoder_that_misbehaves(
+    precision: str, tmp_path: Path
+) -> None:
+    encoders = {"student": student, "teacher": "teacher_backbone", "early": "student_backbone:2"}
+    plain = fit(TeacherModule(), [], tmp_path, precision=precision)
+    callback = probe_callback(encoder=encoders)
+    watched = fit(TeacherModule(), [callback], tmp_path, precision=precision)
+    assert callback.records_written_ == 9
+    assert_same(watched, plain)
+
+
+def test_a_table_made_in_the_first_forward_pass_still_trains(tmp_path: Path) -> None:
+    """Made in inference mode it could not be saved for the backward pass."""
+
+    class Lazy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.table = nn.Parameter(torch.ones(8)), None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.table is None:
+                self.table = torch.linspace(0, 1, 8)
+            return x * (self.table * self.weight)
+
+    module = BackboneModule()
+    module.backbone.append(Lazy())
+    fit(module, [probe_callback()], tmp_path)
+
+
+def test_an_overridden_train_is_not_called(tmp_path: Path) -> None:
+    class Counted(BackboneModule):
+        calls = 0
+
+        def train(self, mode: bool = True) -> Any:
+            self.calls += 1
+            return super().train(mode)
+
+    plain, watched = Counted(), Counted()
+    fit(plain, [], tmp_path)
+    fit(watched, [probe_callback()], tmp_path)
+    assert watched.calls == plain.calls
