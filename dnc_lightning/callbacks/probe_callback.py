@@ -143,8 +143,8 @@ class ProbeCallback(Callback):
             for task, labelling in self.probe.tasks.items():
                 if self.ways > len(labelling.classes):
                     raise ValueError(
-                        f"ways={self.ways}, but task {task!r} has {len(labelling.classes)} classes. "
-                        "Lower ways."
+                        f"ways={self.ways}, but task {task!r} has {len(labelling.classes)} "
+                        "classes. Lower ways."
                     )
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 
@@ -197,10 +197,11 @@ class ProbeCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe if the epoch is due."""
-        every, step = self.every_n_epochs, trainer.global_step
-        if every is not None and (trainer.current_epoch + 1) % every == 0:
-            if step != self.last_step_ and step >= self.not_before_:
-                self._probe(trainer)
+        step = trainer.global_step
+        if self.every_n_epochs is None or step == self.last_step_ or step < self.not_before_:
+            return
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._probe(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the final weights."""

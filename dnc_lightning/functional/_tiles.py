@@ -12,7 +12,7 @@ from torch import Tensor
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all shards; every shard calls it with the same shapes in the same order."""
 
-TILE_BYTES = 16 * 2**20
+TILE_BYTES = 64 * 2**20
 """Scratch memory that one tile may take; outputs of size [C, C] and [C, D] come on top."""
 
 
@@ -84,11 +84,11 @@ class ClassTiles:
         index = classes.to(device)
         if contiguous:
             rows = slice(int(start[0]), int(start[0]) + len(classes) * n)
-            picked = self.features[rows if self.order is None else self.order[rows]]
+            picked = self._rows(rows)
         else:
             flat = (start[:, None] + torch.arange(n).clamp(max=(size - 1)[:, None])).flatten()
             flat = flat.to(device)
-            picked = self.features[flat if self.order is None else self.order[flat]]
+            picked = self._rows(flat)
         residual = (picked.to(self.dtype) - shift).view(len(classes), n, d)
         if centre is not None:
             residual -= centre[index][:, None]
@@ -96,6 +96,13 @@ class ClassTiles:
             padded = torch.arange(n) >= size[:, None]
             residual.masked_fill_(padded.to(device)[:, :, None], 0.0)
         return Tile(classes=index, residual=residual)
+
+    def _rows(self, rows: slice | Tensor) -> Tensor:
+        if self.order is None and isinstance(rows, slice):
+            return self.features[rows]
+        index = rows if self.order is None else self.order[rows]
+        assert isinstance(index, Tensor)
+        return self.features.index_select(0, index)
 
 
 def wide(device: torch.device) -> torch.dtype:

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
-from dnc_lightning.functional._tiles import TILE_BYTES, ClassTiles, Reduce, exact_arithmetic, wide
+from dnc_lightning.functional._tiles import (
+    TILE_BYTES,
+    ClassTiles,
+    Reduce,
+    Tile,
+    exact_arithmetic,
+    wide,
+)
+
+SHIFT_SAMPLES = 256
+"""Features that the common offset is estimated from."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class ClassGeometry:
     resolved: Tensor  # [C, C] bool, pairs i != j that have a CDNV
     cross_trace_exact: bool  # whether cross_trace is exact rather than its bound
     unbiased: bool  # population estimates rather than moments of the samples
+    axis_covariance: Tensor | None = None  # [C, C, C] delta_ij' Sigma_i delta_ik, on request
 
     @property
     def num_classes(self) -> int:
@@ -53,6 +64,7 @@ def class_geometry(
     num_classes: int | None = None,
     unbiased: bool = False,
     cross_trace: Literal["fast", "exact"] = "fast",
+    joint: bool = False,
     reduce: Reduce | None = None,
 ) -> ClassGeometry:
     """Compute the moments of all classes and pairs of classes of labelled features.
@@ -66,8 +78,9 @@ def class_geometry(
         labels: [N], integers in [0, num_classes).
         num_classes: C; default the largest label + 1. Required with `reduce`.
         unbiased: Estimate the moments of the population instead of the samples', see `debias`.
-        cross_trace: "exact" computes tr Sigma_i Sigma_j at a cost of (N + C^2) D^2 / 2; "fast" takes
-            the bound sqrt(q_i q_j), which keeps every error bound valid.
+        cross_trace: "exact" computes tr Sigma_i Sigma_j, at a cost of (N + C^2) D^2 / 2; "fast"
+            takes the bound sqrt(q_i q_j), which keeps every error bound valid.
+        joint: Also compute `axis_covariance` [C, C, C], which the joint certificate needs.
         reduce: Sums a tensor over all shards, for features that are spread over processes; shards
             may be uneven or empty. Only [C, D]- and [C, C]-sized sums pass through it, and for
             tr Sigma_i^2 a sequence of slices [C, k, D] that together hold the covariances.
@@ -90,7 +103,8 @@ def class_geometry(
     if cross_trace not in ("fast", "exact"):
         raise ValueError(f'cross_trace must be "fast" or "exact", got {cross_trace!r}.')
     with exact_arithmetic(features.device):
-        geometry = _plug_in(features, labels.long(), num_classes, cross_trace == "exact", reduce)
+        exact = cross_trace == "exact"
+        geometry = _plug_in(features, labels.long(), num_classes, exact, joint, reduce)
         if unbiased:
             from dnc_lightning.functional.unbiased import debias
 
@@ -99,7 +113,12 @@ def class_geometry(
 
 
 def _plug_in(
-    features: Tensor, labels: Tensor, num_classes: int, exact: bool, reduce: Reduce | None
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    exact: bool,
+    joint: bool,
+    reduce: Reduce | None,
 ) -> ClassGeometry:
     total: Reduce = reduce or (lambda tensor: tensor)
     device, dtype = features.device, wide(features.device)
@@ -108,8 +127,7 @@ def _plug_in(
     present = count > 0
     _warn_missing(present)
     size = count.where(present, torch.ones_like(count))
-    sums = total(features.sum(0, dtype=data.dtype))
-    shift = (sums / count.sum().clamp(min=1)).to(data.dtype)
+    shift = _shift(data, total)
     mean = total(_class_sums(data, shift)) / size[:, None]
 
     centre = mean[present].mean(0)
@@ -120,6 +138,9 @@ def _plug_in(
     axis_variance, third_moment = row[:, :num_classes], row[:, num_classes : num_classes + d]
     variance, fourth_moment, second_trace = row[:, -3:].unbind(1)
     second_trace = second_trace / size
+    covariance = None
+    if joint:
+        covariance = total(_axis_covariances(data, shift, mean, centred)) / size[:, None, None]
     trace_product = None
     if exact or reduce is not None or not data.classes_fit:
         trace_product = _trace_products(data, shift, mean, size, exact, total)
@@ -160,7 +181,15 @@ def _plug_in(
         resolved=resolved,
         cross_trace_exact=exact,
         unbiased=False,
+        axis_covariance=covariance,
     )
+
+
+def _shift(data: ClassTiles, total: Reduce) -> Tensor:
+    """A point amid the features, [D]: the mean of some; any error in it cancels out."""
+    some = data.features[:: max(1, len(data.features) // SHIFT_SAMPLES)].to(data.dtype)
+    count = total(torch.tensor(float(len(some)), device=some.device))
+    return total(some.sum(0)) / count
 
 
 def _class_sums(data: ClassTiles, shift: Tensor) -> Tensor:
@@ -184,11 +213,9 @@ def _second_pass(
     out = torch.zeros(num_classes, num_classes + d + 3, dtype=mean.dtype, device=mean.device)
     centre, axes = mean.to(data.dtype), centred.to(data.dtype).T.contiguous()
     for tile in data.tiles(shift, centre):
-        residual, c = tile.residual, len(tile.classes)
-        projection = (residual.flatten(0, 1) @ axes).view(c, -1, num_classes)
-        own = projection.gather(2, tile.classes[:, None, None].expand(-1, projection.shape[1], 1))
-        along = (projection - own).square_().sum(1)
-        square = residual.square().sum(2)
+        residual = tile.residual
+        along = _along_axes(tile, axes).square_().sum(1)
+        square = torch.linalg.vector_norm(residual, dim=2).square_()
         third = (square[:, None] @ residual)[:, 0]
         scalars = [square.sum(1), square.square().sum(1), torch.zeros_like(square[:, 0])]
         if per_class and data.classes_fit:
@@ -198,10 +225,29 @@ def _second_pass(
     return out
 
 
+def _axis_covariances(data: ClassTiles, shift: Tensor, mean: Tensor, centred: Tensor) -> Tensor:
+    """Sums of (delta_ij . r)(delta_ik . r) over the samples r of each class i, [C, C, C]."""
+    num_classes = len(mean)
+    out = torch.zeros(num_classes, num_classes, num_classes, dtype=mean.dtype, device=mean.device)
+    axes = centred.to(data.dtype).T.contiguous()
+    for tile in data.tiles(shift, mean.to(data.dtype)):
+        along = _along_axes(tile, axes)
+        out.index_add_(0, tile.classes, (along.transpose(1, 2) @ along).to(out.dtype))
+    return out
+
+
+def _along_axes(tile: Tile, axes: Tensor) -> Tensor:
+    """Residuals of the tile's samples along delta_ij for every j, [c, n, C]."""
+    c, n, _ = tile.residual.shape
+    projection = (tile.residual.flatten(0, 1) @ axes).view(c, n, -1)
+    own = projection.gather(2, tile.classes[:, None, None].expand(-1, n, 1))
+    return own.sub(projection)
+
+
 def _trace_products(
     data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, exact: bool, total: Reduce
 ) -> Tensor:
-    """tr Sigma_i Sigma_j [C, C] if `exact`, else tr Sigma_i^2 as [C, 1].
+    """Tr Sigma_i Sigma_j [C, C] if `exact`, else tr Sigma_i^2 as [C, 1].
 
     The covariances pass by as slices [C, k, D] of bounded memory, which can be summed over shards
     that hold parts of a class; by symmetry, columns left of a slice's diagonal block are skipped.

@@ -75,6 +75,7 @@ def debias(geometry: ClassGeometry) -> ClassGeometry:
         fourth_moment=fourth,
         resolved=resolved & g.resolved,
         unbiased=True,
+        axis_covariance=None,
     )
 
 

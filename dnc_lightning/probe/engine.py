@@ -151,9 +151,9 @@ class ProbeEngine:
             self._measure(features, raw)
             result.uncalibrated = raw.scalars
             result.notes.append(
-                f"The running statistics of {len(layers)} BatchNorm layers still hold their initial "
-                "values: for this probe they borrowed those of probe images. The values without are "
-                "kept as uncalibrated."
+                f"The running statistics of {len(layers)} BatchNorm layers still hold their "
+                "initial values: for this probe they borrowed those of probe images. The values "
+                "without are kept as uncalibrated."
             )
             features = self._attempt(
                 result,
@@ -210,5 +210,5 @@ def _try(embedder: Embedder, trial: ImageBank) -> dict[str, Tensor]:
         shape = list(next(trial.batches(1, torch.device("cpu"))).shape[1:])
         raise ValueError(
             f"encoder {sources} failed on float probe images of shape {shape}: {error}. Pass "
-            "ProbeSet(transform=...) that makes the images the encoder expects, or another encoder=."
+            "ProbeSet(transform=...) that makes the images it expects, or another encoder=."
         ) from error

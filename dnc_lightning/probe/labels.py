@@ -117,8 +117,8 @@ def item_image(item: Any) -> Any:
             if key in item:
                 return item[key]
         raise ValueError(
-            f"an item of the probe's data set must have the key {' or '.join(map(repr, IMAGE_KEYS))}"
-            f", got {sorted(map(str, item))}. Rename the column or wrap the data set."
+            f"an item of the probe's data set must have one of the keys {', '.join(IMAGE_KEYS)}, "
+            f"got {sorted(map(str, item))}. Rename the column or wrap the data set."
         )
     if isinstance(item, Sequence) and not isinstance(item, str) and len(item) >= 2:
         return item[0]

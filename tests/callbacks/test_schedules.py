@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,9 +23,7 @@ def test_log_spaced_holds_every_power_of_two_and_grows_evenly(per_octave: int) -
     assert {2**k for k in range(15)} <= set(due)
     assert due == sorted(set(due))
     late = [d for d in due if d >= 2**9]
-    assert all(
-        1 < b / a < 2 ** (1 / per_octave) * 1.01 for a, b in zip(late, late[1:], strict=False)
-    )
+    assert all(1 < b / a < 2 ** (1 / per_octave) * 1.01 for a, b in pairwise(late))
 
 
 def test_the_next_step_depends_on_the_step_alone() -> None:

@@ -11,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dnc_lightning.functional import ClassGeometry, _tiles, cdnv, class_geometry, directional_cdnv
-from dnc_lightning.functional import pair_mean, pair_median, resolved_pairs
+from dnc_lightning.functional import (
+    ClassGeometry,
+    _tiles,
+    cdnv,
+    class_geometry,
+    directional_cdnv,
+    pair_mean,
+    pair_median,
+    resolved_pairs,
+)
 from tests.functional import reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"

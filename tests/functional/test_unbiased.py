@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnc_lightning.functional import cdnv, class_geometry, debias, directional_cdnv
-from dnc_lightning.functional import resolved_pairs
+from dnc_lightning.functional import cdnv, class_geometry, debias, directional_cdnv, resolved_pairs
 from tests.functional import reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -63,11 +63,11 @@ def test_forward_is_the_last_resort() -> None:
 
 def test_a_wrong_path_lists_near_names() -> None:
     m = module(backbone=nn.Sequential(conv()), teacher_backbone=conv())
-    with pytest.raises(ValueError, match="'backbon' does not exist .*Near names: backbone"):
+    with pytest.raises(ValueError, match=r"'backbon' does not exist .*Near names: backbone"):
         find_encoders(m, "backbon")
-    with pytest.raises(ValueError, match="no module 'layer9'. Near names: 0"):
+    with pytest.raises(ValueError, match=r"no module 'layer9'\. Near names: 0"):
         find_encoders(m, "backbone:layer9")
-    with pytest.raises(ValueError, match="dotted path, a callable .* got int"):
+    with pytest.raises(ValueError, match=r"dotted path, a callable .* got int"):
         find_encoders(m, 3)
     with pytest.raises(ValueError, match="empty mapping"):
         find_encoders(m, {})

@@ -95,7 +95,7 @@ def test_bad_labels(labels: Any, match: str) -> None:
     ("item", "match"),
     [
         (IMAGE, r"must be \(image, label\)"),
-        ({"picture": IMAGE, "label": 1}, "key 'image' or 'img', got"),
+        ({"picture": IMAGE, "label": 1}, "one of the keys image, img, got"),
     ],
 )
 def test_bad_items(item: Any, match: str) -> None:

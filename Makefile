@@ -1,0 +1,45 @@
+# Everything on a fresh machine: each target makes .venv first, with what it needs.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BROWSER := chromium chromium-driver
+
+.PHONY: demo test test-slow bench lint types fashion browser clean
+
+demo: $(STAMP)
+	$(RUN) -m recipes.demo $(ARGS)
+
+fashion: $(STAMP)
+	$(RUN) -m recipes.demo --config recipes/configs/simclr_fashion.yaml $(ARGS)
+
+test: $(STAMP) browser
+	$(RUN) -m pytest -q -m "not slow and not bench" $(ARGS)
+
+test-slow: $(STAMP)
+	$(RUN) -m pytest -q -m "slow and not bench" $(ARGS)
+
+bench: $(STAMP)
+	$(RUN) -m pytest tests/benchmarks -q --benchmark-only -m bench $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+
+# The page is tested in a real browser where the machine lets us install one.
+browser:
+	@command -v chromedriver >/dev/null 2>&1 || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(BROWSER); } || \
+	  echo "no chromedriver: tests marked browser are skipped (Debian: apt-get install $(BROWSER))"
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -e ".[all]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs

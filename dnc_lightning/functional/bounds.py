@@ -1,0 +1,233 @@
+"""Bounds on the few-shot error of the nearest-class-centre classifier (docs/theory.md, 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dnc_lightning.functional.collapse import cdnv, directional_cdnv, pair_mean
+from dnc_lightning.functional.geometry import ClassGeometry
+from dnc_lightning.functional.joint import joint_bound
+from dnc_lightning.functional.margins import MarginMoments, margin_moments
+
+BoundKind = Literal["certificate", "joint", "theorem_4_1", "luthra_2025", "limit"]
+KINDS = ("certificate", "joint", "theorem_4_1", "luthra_2025", "limit")
+
+Shots = int | Sequence[int] | Tensor
+"""Labelled samples per class: one number, or one for each class [C]."""
+
+
+def few_shot_bound(
+    geometry: ClassGeometry, shots: Shots, *, kind: BoundKind = "certificate", clip: bool = True
+) -> Tensor:
+    """Bound the error of the nearest-class-centre classifier with `shots` samples per class.
+
+    With plug-in moments it is a theorem about the probe set: supports drawn from it with
+    replacement, a uniform query, an error averaged over classes. With unbiased moments it is an
+    estimate for the population.
+
+    Args:
+        geometry: Of C classes; classes without samples are left out.
+        shots: m, at least 1; per class [C] for "certificate" and "joint".
+        kind: "certificate": Cantelli's inequality with the exact variance of every margin (derived
+            here, see docs/theory.md, section 4). "joint": the same with the joint covariance of
+            the margins of one query; never above it, and needs `class_geometry(..., joint=True)`.
+            "theorem_4_1": of arXiv:2603.03530. "luthra_2025": of OpenReview mf4V1SK0np.
+            "limit": the certificate for infinitely many shots, 4 Vt / (1 + 4 Vt) a pair.
+        clip: Cap each class's sum, or the 2025 bound, at 1. The paper's figures do not.
+
+    Returns:
+        Scalar, an error rate. Pairs whose bound says nothing, with equal means for example, count
+        as 1; without variance the bound is 0.
+
+    Raises:
+        ValueError: shots < 1 or of the wrong length, an unknown kind, "joint" without covariances.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
+        >>> geometry = class_geometry(x, torch.tensor([0, 0, 1, 1]))
+        >>> few_shot_bound(geometry, 10)
+        tensor(0.0522, dtype=torch.float64)
+    """
+    present = geometry.count > 0
+    if kind == "luthra_2025":
+        m = _common(check_shots(geometry, shots), kind)
+        value = (int(present.sum()) - 1) * _luthra(
+            pair_mean(directional_cdnv(geometry)),
+            pair_mean(cdnv(geometry)),
+            pair_mean(cdnv(geometry).sqrt()),
+            m,
+        )
+        value = value.nan_to_num(nan=1.0, posinf=math.inf)
+        return value.clamp(max=1) if clip else value
+    if kind == "joint":
+        per_class = joint_bound(geometry, check_shots(geometry, shots))
+    else:
+        pairs = pair_bound(geometry, shots, kind=kind, clip=clip)
+        per_class = pairs.nan_to_num(0).sum(1)
+    return (per_class.clamp(max=1) if clip else per_class)[present].mean()
+
+
+def pair_bound(
+    geometry: ClassGeometry, shots: Shots, *, kind: BoundKind = "certificate", clip: bool = True
+) -> Tensor:
+    """The same per ordered pair: how often a sample of class i is closer to j's centre, [C, C].
+
+    Args:
+        geometry: Of C classes.
+        shots: m, at least 1.
+        kind: As in `few_shot_bound`; "joint" has no pairs.
+        clip: Cap each pair at 1.
+
+    Returns:
+        [C, C], nan on the diagonal and for classes without samples, never nan elsewhere.
+
+    Raises:
+        ValueError: as `few_shot_bound`.
+    """
+    m = check_shots(geometry, shots)
+    if kind == "certificate":
+        value = cantelli(margin_moments(geometry, m))
+    elif kind == "limit":
+        value = cantelli(margin_moments(geometry, torch.full_like(m, torch.inf)))
+    elif kind == "theorem_4_1":
+        value = _theorem_4_1(geometry, _common(m, kind))
+    elif kind == "luthra_2025":
+        v = cdnv(geometry)
+        value = _luthra(directional_cdnv(geometry), v, v.sqrt(), _common(m, kind))
+    else:
+        raise ValueError(f"kind must be one of {', '.join(KINDS[:1] + KINDS[2:])}, got {kind!r}.")
+    value = value.nan_to_num(nan=1.0, posinf=math.inf)
+    if clip:
+        value = value.clamp(max=1)
+    present = geometry.count > 0
+    defined = present[:, None] & present
+    return torch.where(defined, value, torch.nan).fill_diagonal_(torch.nan)
+
+
+def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
+    """Predict, not bound, the error as if every margin were Gaussian: sum of Phi(-E M / sd M).
+
+    Close for Gaussian features and too low for heavy tails (docs/theory.md, section 4).
+
+    Args:
+        geometry: Of C classes.
+        shots: m, at least 1.
+
+    Returns:
+        Scalar in [0, 1].
+    """
+    margins = margin_moments(geometry, check_shots(geometry, shots))
+    ratio = margins.mean / margins.variance.clamp(min=0).sqrt()
+    tail = torch.special.ndtr(-ratio).nan_to_num(nan=1.0)
+    present = geometry.count > 0
+    tail = torch.where(present[:, None] & present, tail, 0.0).fill_diagonal_(0)
+    return tail.sum(1).clamp(max=1)[present].mean()
+
+
+def shots_needed(
+    geometry: ClassGeometry, target_error: float, *, kind: BoundKind = "certificate"
+) -> int | None:
+    """The least number of shots per class whose bound is at most `target_error`.
+
+    Args:
+        geometry: Of C classes.
+        target_error: In (0, 1).
+        kind: As in `few_shot_bound`.
+
+    Returns:
+        m; None where even infinitely many shots leave the bound above the target.
+
+    Raises:
+        ValueError: target_error outside (0, 1).
+    """
+    if not 0 < target_error < 1:
+        raise ValueError(f"target_error must be in (0, 1), got {target_error}: 0.1 is ten percent.")
+
+    def holds(m: int) -> bool:
+        return bool(few_shot_bound(geometry, m, kind=kind) <= target_error)
+
+    few = next((m for m in range(1, LINEAR_SEARCH + 1) if holds(m)), None)
+    if few is not None:
+        return few
+    low, high = LINEAR_SEARCH, 2 * LINEAR_SEARCH
+    while not holds(high):
+        low, high = high, 2 * high
+        if high > MOST_SHOTS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+LINEAR_SEARCH = 32
+"""Shots tried one by one; beyond, the bounds fall with every further shot and are bisected."""
+
+MOST_SHOTS = 2**40
+"""Where the search for enough shots gives up: the bounds are at their limit to 1e-12."""
+
+
+def cantelli(margins: MarginMoments) -> Tensor:
+    """P(M <= 0) <= Var / (Var + E^2) where E > 0, else 1."""
+    ratio = margins.mean.square() / margins.variance.clamp(min=0)
+    return torch.where(margins.mean > 0, 1 / (1 + ratio), 1.0)
+
+
+def check_shots(geometry: ClassGeometry, shots: Shots) -> Tensor:
+    """Check and spread shots to one number per class, [C]."""
+    m = torch.as_tensor(shots, dtype=geometry.variance.dtype, device=geometry.variance.device)
+    if m.ndim > 1 or (m.ndim == 1 and len(m) != geometry.num_classes):
+        raise ValueError(
+            f"shots must be one number or one per class [{geometry.num_classes}], got shape "
+            f"{list(m.shape)}."
+        )
+    if bool((m < 1).any()):
+        raise ValueError(f"shots must be at least 1, got {int(m.min())}.")
+    return m.expand(geometry.num_classes)
+
+
+def _common(shots: Tensor, kind: str) -> Tensor:
+    if bool((shots != shots[0]).any()):
+        raise ValueError(
+            f'{kind} is stated for one number of shots; use kind="certificate" for different ones.'
+        )
+    return shots[0]
+
+
+def _theorem_4_1(geometry: ClassGeometry, m: Tensor) -> Tensor:
+    d2 = geometry.distance2
+    v = (geometry.variance[:, None] + geometry.variance) / d2
+    theta = (geometry.fourth_moment[:, None] + geometry.fourth_moment) / d2.square()
+    directional = geometry.axis_variance / d2.square()
+    e1 = 4 / m * (v.square() + v / 4)
+    e2 = v / m
+    e3 = (theta + 2 * (m - 1) * v.square()) / m**3
+    root = e1.sqrt() + e2.sqrt() + e3.sqrt()
+    gap = 1 + (geometry.variance - geometry.variance[:, None]) / (m * d2)
+    value = (4 * directional + root.square()) / gap.square()
+    return torch.where((gap > 0) & geometry.resolved, value, 1.0)
+
+
+def _luthra(directional: Tensor, v: Tensor, root_v: Tensor, m: Tensor) -> Tensor:
+    """Min over a >= 5 of Vt (1/2 - A/a)^-2 + a B, with A = 2 + 2^(3/2)/m, elementwise.
+
+    The stationary point a = 2A + x solves x^3 = p (x + 2A) with p = 16 A Vt / B: Newton's method
+    from above on a function that is convex there.
+    """
+    a0 = 2 + 2**1.5 / m
+    slope = (2 * (root_v + v) / m.sqrt() + v / m) / 4
+    p = 16 * a0 * directional / slope
+    x = torch.maximum((2 * p).sqrt(), (4 * a0 * p).pow(1 / 3))
+    for _ in range(60):
+        x = x - (x**3 - p * (x + 2 * a0)) / (3 * x.square() - p).clamp(
+            min=torch.finfo(x.dtype).tiny
+        )
+    x = torch.maximum(x.nan_to_num(nan=0.0), 5 - 2 * a0)
+    shrink = torch.where(directional > 0, 4 * ((x + 2 * a0) / x).square() * directional, 0.0)
+    value = shrink + slope * (x + 2 * a0).clamp(min=5)
+    return torch.where(slope > 0, value, 4 * directional)

@@ -1,0 +1,101 @@
+"""What README says about speed. Run by `make bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from dnc_lightning import ProbeCallback, ProbeSet
+from dnc_lightning.functional import class_geometry
+from recipes.backbones import SmallResNet
+
+pytestmark = pytest.mark.bench
+
+
+def data(classes: int, n: int, d: int) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    labels = torch.arange(classes).repeat_interleave(n)[torch.randperm(classes * n)]
+    centres = torch.randn(classes, d)
+    return torch.randn(classes * n, d) + centres[labels], labels, centres
+
+
+def plain_pair_loop(features: Tensor, labels: Tensor) -> Tensor:
+    """CDNV and directional CDNV as one would write them first: one pair after the other."""
+    classes = int(labels.max()) + 1
+    out = torch.zeros(2, classes, classes)
+    for i in range(classes):
+        for j in range(classes):
+            if i != j:
+                a, b = features[labels == i], features[labels == j]
+                delta = a.mean(0) - b.mean(0)
+                d2 = delta.square().sum()
+                out[0, i, j] = (a.var(0, correction=0).sum() + b.var(0, correction=0).sum()) / d2
+                out[1, i, j] = (a @ delta).var(correction=0) / d2.square()
+    return out
+
+
+def test_geometry_against_a_plain_pair_loop(ratio: Callable[..., float]) -> None:
+    features, labels, _ = data(100, 50, 768)
+    value = ratio(
+        lambda: plain_pair_loop(features, labels),
+        lambda: class_geometry(features, labels),
+        rounds=3,
+    )
+    assert value >= 100
+
+
+@pytest.mark.parametrize(("classes", "n", "limit"), [(100, 50, 8.0), (1_000, 20, 2.5)])
+def test_geometry_against_one_product(
+    classes: int, n: int, limit: float, ratio: Callable[..., float]
+) -> None:
+    features, labels, centres = data(classes, n, 768)
+    value = ratio(lambda: class_geometry(features, labels), lambda: features @ centres.T)
+    assert value <= limit
+
+
+class Watched(pl.LightningModule):
+    """The recipes' smallest encoder; the step does nothing, so that the probe stands alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = SmallResNet(32)
+        for layer in self.backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.num_batches_tracked += 1000
+        self.head = nn.Linear(1, 1)
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        return self.head(torch.ones(1, 1)).sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.head.parameters(), 0.0)
+
+
+def test_probe_against_bare_forward_passes(ratio: Callable[..., float], tmp_path: Path) -> None:
+    """The whole probe (embedding, all metrics, logging, records) over the same forward passes."""
+    images = torch.randint(256, (2_000, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(2_000) % 10
+    module = Watched()
+    callback = ProbeCallback(ProbeSet(TensorDataset(images, labels), labels=labels, per_class=200))
+    trainer = pl.Trainer(
+        max_steps=1, accelerator="cpu", default_root_dir=tmp_path, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[callback],
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(TensorDataset(images[:2]), 1))
+    bank = images.float() / 255
+
+    def forward_passes() -> None:
+        with torch.no_grad():
+            module.backbone.eval()
+            for batch in bank.split(256):
+                module.backbone(batch)
+
+    assert ratio(lambda: callback._probe(trainer), forward_passes) <= 1.15
