@@ -9,6 +9,7 @@ import lightning
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from dnc_lightning.functional.summary import TARGET_ERROR
 from dnc_lightning.version import __version__
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def run_header(
         "normalize": callback.normalize,
         "precision": str(trainer.precision),
         "shots": list(callback.shots),
+        "ways": callback.ways,
+        "target_error": TARGET_ERROR,
         "model": type(pl_module).__name__,
         "device": str(engine.device),
         "world_size": trainer.world_size,

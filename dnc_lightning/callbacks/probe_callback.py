@@ -22,7 +22,7 @@ from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule
 from dnc_lightning.probe.encoders import Pooling
 from dnc_lightning.probe.engine import ProbeEngine, ProbeResult
-from dnc_lightning.probe.measure import check_metrics
+from dnc_lightning.probe.measure import Plan, check_metrics
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.reporting.records import Record
 
@@ -44,13 +44,14 @@ class ProbeCallback(Callback):
         pooling: How outputs [N, T, D] and [N, D, H, W] become [N, D]: "cls", "mean", or "auto",
             the class token where the encoder has one and the mean elsewhere.
         normalize: L2-normalise features first, as in the training curves of arXiv:2603.03530.
-        metrics: "collapse" and any torchmetrics.Metric that takes (features, labels); None is
-            every built-in one.
+        metrics: "collapse", "few_shot", and any torchmetrics.Metric that takes (features, labels);
+            None is every built-in one.
         schedule: Steps to probe at; default `LogSpaced()`.
         every_n_train_steps: Probe every n optimizer steps instead.
         every_n_epochs: Probe every n epochs instead.
         train_time_interval: Probe once per interval of wall time instead.
-        shots: Labelled samples per class, each at least 1, that few-shot numbers are given for.
+        shots: Labelled samples per class, each at least 1, that bounds are given for, and measured
+            errors where the probe has more samples of every class.
         ways: Classes of a few-shot episode, at least 2; None is all of them.
         max_overhead: Part of the wall time, in (0, 1), that probing may take; the schedule is
             stretched to stay below.
@@ -155,8 +156,7 @@ class ProbeCallback(Callback):
             pl_module,
             encoder=self.encoder,
             pooling=self.pooling,
-            normalize=self.normalize,
-            metrics=self.metrics,
+            plan=Plan.build(self.metrics, self.normalize, self.shots, self.ways),
             prefix=self.log_prefix or self.name,
             device=trainer.strategy.root_device,
             precision=trainer.precision_plugin.forward_context,

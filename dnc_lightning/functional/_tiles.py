@@ -22,6 +22,7 @@ class Tile:
 
     classes: Tensor  # [c] class indices
     residual: Tensor  # [c, n, D] features minus `centre` of their class, zero where padded
+    real: Tensor  # [c, n] bool, False where padded
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ class ClassTiles:
         residual = (picked.to(self.dtype) - shift).view(len(classes), n, d)
         if centre is not None:
             residual -= centre[index][:, None]
+        real = (torch.arange(n) < size[:, None]).to(device)
         if not full:
-            padded = torch.arange(n) >= size[:, None]
-            residual.masked_fill_(padded.to(device)[:, :, None], 0.0)
-        return Tile(classes=index, residual=residual)
+            residual.masked_fill_(~real[:, :, None], 0.0)
+        return Tile(classes=index, residual=residual, real=real)
 
     def _rows(self, rows: slice | Tensor) -> Tensor:
         if self.order is None and isinstance(rows, slice):

@@ -12,7 +12,7 @@ from torch import Tensor
 from dnc_lightning.functional.collapse import cdnv, directional_cdnv, pair_mean
 from dnc_lightning.functional.geometry import ClassGeometry
 from dnc_lightning.functional.joint import joint_bound
-from dnc_lightning.functional.margins import MarginMoments, margin_moments
+from dnc_lightning.functional.margins import cantelli, margin_moments
 
 BoundKind = Literal["certificate", "joint", "theorem_4_1", "luthra_2025", "limit"]
 KINDS = ("certificate", "joint", "theorem_4_1", "luthra_2025", "limit")
@@ -22,7 +22,12 @@ Shots = int | Sequence[int] | Tensor
 
 
 def few_shot_bound(
-    geometry: ClassGeometry, shots: Shots, *, kind: BoundKind = "certificate", clip: bool = True
+    geometry: ClassGeometry,
+    shots: Shots,
+    *,
+    kind: BoundKind = "certificate",
+    clip: bool = True,
+    ways: int | None = None,
 ) -> Tensor:
     """Bound the error of the nearest-class-centre classifier with `shots` samples per class.
 
@@ -39,36 +44,37 @@ def few_shot_bound(
             "theorem_4_1": of arXiv:2603.03530. "luthra_2025": of OpenReview mf4V1SK0np.
             "limit": the certificate for infinitely many shots, 4 Vt / (1 + 4 Vt) a pair.
         clip: Cap each class's sum, or the 2025 bound, at 1. The paper's figures do not.
+        ways: Classes of an episode, drawn at random: the sums over rivals shrink in proportion.
+            None is all C.
 
     Returns:
         Scalar, an error rate. Pairs whose bound says nothing, with equal means for example, count
         as 1; without variance the bound is 0.
 
     Raises:
-        ValueError: shots < 1 or of the wrong length, an unknown kind, "joint" without covariances.
+        ValueError: shots < 1 or of the wrong length, an unknown kind, ways outside [2, C], "joint"
+            without covariances.
 
     Example:
+        >>> from dnc_lightning.functional import class_geometry
         >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
         >>> geometry = class_geometry(x, torch.tensor([0, 0, 1, 1]))
         >>> few_shot_bound(geometry, 10)
-        tensor(0.0522, dtype=torch.float64)
+        tensor(0.0516, dtype=torch.float64)
     """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+    m = check_shots(geometry, shots)
     present = geometry.count > 0
+    classes = int(present.sum())
+    rivals = (classes if ways is None else _check_ways(ways, classes)) - 1
     if kind == "luthra_2025":
-        m = _common(check_shots(geometry, shots), kind)
-        value = (int(present.sum()) - 1) * _luthra(
-            pair_mean(directional_cdnv(geometry)),
-            pair_mean(cdnv(geometry)),
-            pair_mean(cdnv(geometry).sqrt()),
-            m,
-        )
-        value = value.nan_to_num(nan=1.0, posinf=math.inf)
+        value = _luthra_mean(geometry, classes, rivals, _common(m, kind))
         return value.clamp(max=1) if clip else value
+    pairs = pair_bound(geometry, shots, kind="certificate" if kind == "joint" else kind, clip=clip)
+    per_class = pairs.nan_to_num(0).sum(1) * (rivals / max(1, classes - 1))
     if kind == "joint":
-        per_class = joint_bound(geometry, check_shots(geometry, shots))
-    else:
-        pairs = pair_bound(geometry, shots, kind=kind, clip=clip)
-        per_class = pairs.nan_to_num(0).sum(1)
+        per_class = torch.minimum(per_class, joint_bound(geometry, m))
     return (per_class.clamp(max=1) if clip else per_class)[present].mean()
 
 
@@ -130,26 +136,39 @@ def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
 
 
 def shots_needed(
-    geometry: ClassGeometry, target_error: float, *, kind: BoundKind = "certificate"
+    geometry: ClassGeometry,
+    target_error: float,
+    *,
+    kind: BoundKind = "certificate",
+    ways: int | None = None,
 ) -> int | None:
     """The least number of shots per class whose bound is at most `target_error`.
+
+    A bound can rise with the shots, where a class lies near the mean of a much wider one. Up to 32
+    shots every number is tried; beyond, the bound is taken to fall, and the answer is a number at
+    which it holds while at one less it does not.
 
     Args:
         geometry: Of C classes.
         target_error: In (0, 1).
         kind: As in `few_shot_bound`.
+        ways: As in `few_shot_bound`.
 
     Returns:
         m; None where even infinitely many shots leave the bound above the target.
 
     Raises:
-        ValueError: target_error outside (0, 1).
+        ValueError: target_error outside (0, 1), or as `few_shot_bound`.
     """
     if not 0 < target_error < 1:
         raise ValueError(f"target_error must be in (0, 1), got {target_error}: 0.1 is ten percent.")
 
+    # The certificate is never below the joint bound and costs next to nothing beside it.
+    kinds: tuple[BoundKind, ...] = ("certificate", "joint") if kind == "joint" else (kind,)
+
     def holds(m: int) -> bool:
-        return bool(few_shot_bound(geometry, m, kind=kind) <= target_error)
+        bounds = (few_shot_bound(geometry, m, kind=k, ways=ways) for k in kinds)
+        return any(bool(bound <= target_error) for bound in bounds)
 
     few = next((m for m in range(1, LINEAR_SEARCH + 1) if holds(m)), None)
     if few is not None:
@@ -166,16 +185,10 @@ def shots_needed(
 
 
 LINEAR_SEARCH = 32
-"""Shots tried one by one; beyond, the bounds fall with every further shot and are bisected."""
+"""Shots tried one by one; beyond, the number is doubled until the bound holds, then bisected."""
 
 MOST_SHOTS = 2**40
-"""Where the search for enough shots gives up: the bounds are at their limit to 1e-12."""
-
-
-def cantelli(margins: MarginMoments) -> Tensor:
-    """P(M <= 0) <= Var / (Var + E^2) where E > 0, else 1."""
-    ratio = margins.mean.square() / margins.variance.clamp(min=0)
-    return torch.where(margins.mean > 0, 1 / (1 + ratio), 1.0)
+"""Where the search for enough shots gives up: the bounds have reached their limit."""
 
 
 def check_shots(geometry: ClassGeometry, shots: Shots) -> Tensor:
@@ -186,9 +199,15 @@ def check_shots(geometry: ClassGeometry, shots: Shots) -> Tensor:
             f"shots must be one number or one per class [{geometry.num_classes}], got shape "
             f"{list(m.shape)}."
         )
-    if bool((m < 1).any()):
-        raise ValueError(f"shots must be at least 1, got {int(m.min())}.")
+    if not bool(((m >= 1) & (m == m.round())).all()):
+        raise ValueError(f"shots must be whole numbers, at least 1, got {shots}.")
     return m.expand(geometry.num_classes)
+
+
+def _check_ways(ways: int, classes: int) -> int:
+    if not 2 <= ways <= classes:
+        raise ValueError(f"ways must be between 2 and the {classes} classes, got {ways}.")
+    return ways
 
 
 def _common(shots: Tensor, kind: str) -> Tensor:
@@ -211,6 +230,15 @@ def _theorem_4_1(geometry: ClassGeometry, m: Tensor) -> Tensor:
     gap = 1 + (geometry.variance - geometry.variance[:, None]) / (m * d2)
     value = (4 * directional + root.square()) / gap.square()
     return torch.where((gap > 0) & geometry.resolved, value, 1.0)
+
+
+def _luthra_mean(geometry: ClassGeometry, classes: int, rivals: int, m: Tensor) -> Tensor:
+    """`rivals` times the bound of the pairs' means; 1 if any pair has no CDNV."""
+    directional, v = directional_cdnv(geometry), cdnv(geometry)
+    value = rivals * _luthra(pair_mean(directional), pair_mean(v), pair_mean(v.sqrt()), m)
+    if int(geometry.resolved.sum()) < classes * (classes - 1):
+        return torch.ones_like(value)
+    return value.nan_to_num(nan=float(rivals > 0), posinf=math.inf)
 
 
 def _luthra(directional: Tensor, v: Tensor, root_v: Tensor, m: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def cdnv(geometry: ClassGeometry) -> Tensor:
         tensor(0.0247, dtype=torch.float64)
     """
     total = geometry.variance[:, None] + geometry.variance
-    return torch.where(geometry.resolved, total / geometry.distance2, torch.nan)
+    return torch.where(geometry.resolved, total / _safe_distance2(geometry), torch.nan)
 
 
 def directional_cdnv(geometry: ClassGeometry) -> Tensor:
@@ -36,8 +36,13 @@ def directional_cdnv(geometry: ClassGeometry) -> Tensor:
         >>> directional_cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0., dtype=torch.float64)
     """
-    value = geometry.axis_variance / geometry.distance2.square()
+    value = geometry.axis_variance / _safe_distance2(geometry).square()
     return torch.where(geometry.resolved, value, torch.nan)
+
+
+def _safe_distance2(geometry: ClassGeometry) -> Tensor:
+    """Squared distances, 1 where there is none to divide by, so that derivatives stay finite."""
+    return torch.where(geometry.resolved, geometry.distance2, 1.0)
 
 
 def pair_mean(values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,7 +128,7 @@ def _plug_in(
     present = count > 0
     _warn_missing(present)
     size = count.where(present, torch.ones_like(count))
-    shift = _shift(data, total)
+    shift = common_shift(data, total)
     mean = total(_class_sums(data, shift)) / size[:, None]
 
     centre = mean[present].mean(0)
@@ -185,7 +186,7 @@ def _plug_in(
     )
 
 
-def _shift(data: ClassTiles, total: Reduce) -> Tensor:
+def common_shift(data: ClassTiles, total: Reduce) -> Tensor:
     """A point amid the features, [D]: the mean of some; any error in it cancels out."""
     some = data.features[:: max(1, len(data.features) // SHIFT_SAMPLES)].to(data.dtype)
     count = total(torch.tensor(float(len(some)), device=some.device))
@@ -214,7 +215,7 @@ def _second_pass(
     centre, axes = mean.to(data.dtype), centred.to(data.dtype).T.contiguous()
     for tile in data.tiles(shift, centre):
         residual = tile.residual
-        along = _along_axes(tile, axes).square_().sum(1)
+        along = along_axes(tile, axes).square_().sum(1)
         square = torch.linalg.vector_norm(residual, dim=2).square_()
         third = (square[:, None] @ residual)[:, 0]
         scalars = [square.sum(1), square.square().sum(1), torch.zeros_like(square[:, 0])]
@@ -231,12 +232,12 @@ def _axis_covariances(data: ClassTiles, shift: Tensor, mean: Tensor, centred: Te
     out = torch.zeros(num_classes, num_classes, num_classes, dtype=mean.dtype, device=mean.device)
     axes = centred.to(data.dtype).T.contiguous()
     for tile in data.tiles(shift, mean.to(data.dtype)):
-        along = _along_axes(tile, axes)
+        along = along_axes(tile, axes)
         out.index_add_(0, tile.classes, (along.transpose(1, 2) @ along).to(out.dtype))
     return out
 
 
-def _along_axes(tile: Tile, axes: Tensor) -> Tensor:
+def along_axes(tile: Tile, axes: Tensor) -> Tensor:
     """Residuals of the tile's samples along delta_ij for every j, [c, n, C]."""
     c, n, _ = tile.residual.shape
     projection = (tile.residual.flatten(0, 1) @ axes).view(c, n, -1)
@@ -247,30 +248,35 @@ def _along_axes(tile: Tile, axes: Tensor) -> Tensor:
 def _trace_products(
     data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, exact: bool, total: Reduce
 ) -> Tensor:
-    """Tr Sigma_i Sigma_j [C, C] if `exact`, else tr Sigma_i^2 as [C, 1].
-
-    The covariances pass by as slices [C, k, D] of bounded memory, which can be summed over shards
-    that hold parts of a class; by symmetry, columns left of a slice's diagonal block are skipped.
-    """
-    num_classes, d = mean.shape
-    out = torch.zeros(
-        num_classes, num_classes if exact else 1, dtype=mean.dtype, device=mean.device
-    )
-    centre = mean.to(data.dtype)
-    width = max(1, TILE_BYTES // (2 * data.dtype.itemsize * num_classes * d))
-    for begin in range(0, d, width):
-        end = min(begin + width, d)
-        block = torch.zeros(
-            num_classes, end - begin, d - begin, dtype=data.dtype, device=mean.device
-        )
-        for tile in data.tiles(shift, centre):
-            left = tile.residual[:, :, begin:end].transpose(1, 2)
-            block.index_add_(0, tile.classes, left @ tile.residual[:, :, begin:])
-        block = total(block) / size.to(data.dtype)[:, None, None]
+    """Give tr Sigma_i Sigma_j [C, C] if `exact`, else tr Sigma_i^2 as [C, 1]."""
+    columns = len(mean) if exact else 1
+    out = torch.zeros(len(mean), columns, dtype=mean.dtype, device=mean.device)
+    for block, begin, end in covariance_slices(data, shift, mean, size, total):
         block[:, :, end - begin :] *= 2**0.5
         flat = block.flatten(1)
         out += (flat @ flat.T if exact else flat.square().sum(1, keepdim=True)).to(out.dtype)
     return out
+
+
+def covariance_slices(
+    data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, total: Reduce
+) -> Iterator[tuple[Tensor, int, int]]:
+    """Yield rows begin:end of all covariances from column `begin` on, [C, end - begin, D - begin].
+
+    The slices have bounded memory and can be summed over shards that hold parts of a class; what
+    stands left of their diagonal blocks follows by symmetry.
+    """
+    num_classes, d = mean.shape
+    centre = mean.to(data.dtype)
+    width = max(1, TILE_BYTES // (2 * data.dtype.itemsize * num_classes * d))
+    for begin in range(0, d, width):
+        end = min(begin + width, d)
+        shape = (num_classes, end - begin, d - begin)
+        block = torch.zeros(shape, dtype=data.dtype, device=mean.device)
+        for tile in data.tiles(shift, centre):
+            left = tile.residual[:, :, begin:end].transpose(1, 2)
+            block.index_add_(0, tile.classes, left @ tile.residual[:, :, begin:])
+        yield total(block) / size.to(data.dtype)[:, None, None], begin, end
 
 
 def _warn_missing(present: Tensor) -> None:

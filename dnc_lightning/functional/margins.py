@@ -51,3 +51,9 @@ def centre_variance(geometry: ClassGeometry, m: Tensor) -> Tensor:
     g = geometry
     spread = (g.fourth_moment - g.variance.square()) / m**3
     return torch.where(m.isinf(), 0.0, spread + 2 * g.second_trace * (m - 1) / m**3)
+
+
+def cantelli(margins: MarginMoments) -> Tensor:
+    """P(M <= 0) <= Var / (Var + E^2) where E > 0, else 1."""
+    variance = margins.variance.clamp(min=0)
+    return torch.where(margins.mean > 0, variance / (variance + margins.mean.square()), 1.0)

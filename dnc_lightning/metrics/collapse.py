@@ -2,106 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import normalize
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
-from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
 from dnc_lightning.functional import class_geometry, collapse_summary
-from dnc_lightning.functional._checks import check_features
+from dnc_lightning.metrics.base import FeatureMetric
 
 
-class DirectionalCollapse(Metric):
+class DirectionalCollapse(FeatureMetric):
     """CDNV and directional CDNV of labelled features, averaged over pairs of classes.
 
     Accumulates features [N, D] and labels [N]; `compute` returns the scalars of
-    `functional.collapse_summary`. Under distributed data parallel each process keeps its own
-    samples and only per-class sums travel, so that uneven and empty shards count each sample once.
-
-    Args:
-        num_classes: C; default the largest label seen + 1.
-        normalize: L2-normalise features first, as in the training curves of arXiv:2603.03530
-            (its bounds use raw features).
-        kwargs: For `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: features or labels of the wrong shape, type or range, in `update`.
+    `functional.collapse_summary`. For the arguments see `FeatureMetric`.
 
     Example:
-        >>> from dnc_lightning.metrics import DirectionalCollapse
         >>> metric = DirectionalCollapse(num_classes=3)
         >>> metric.update(torch.randn(60, 8), torch.arange(60) % 3)
         >>> sorted(metric.compute())[:2]
         ['cdnv', 'cdnv_median']
     """
 
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-
-    features: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(
-        self, num_classes: int | None = None, normalize: bool = False, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_classes = num_classes
-        self.normalize = normalize
-        # No reduction: synchronising gathers nothing, `compute` sums moments across processes.
-        self.add_state("features", [], dist_reduce_fx=None)
-        self.add_state("labels", [], dist_reduce_fx=None)
-        self._sharded = False
-
-    def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add features [N, D], floating point, with labels [N], integers in [0, C)."""
-        if len(labels):
-            check_features(features, labels, self.num_classes or int(labels.max()) + 2)
-        self.features.append(features.detach())
-        self.labels.append(labels.detach())
-
     def compute(self) -> dict[str, Tensor]:
         """Return name -> scalar, float32 on the metric's device."""
-        features, labels = dim_zero_cat(self.features), dim_zero_cat(self.labels)
-        classes = self.num_classes or self._largest(labels) + 1
-        if self.normalize:
-            features = normalize(features.float(), dim=1)
-        geometry = class_geometry(
-            features, labels, num_classes=classes, reduce=self._sum if self._sharded else None
-        )
+        features, labels, classes = self.seen()
+        reduce = self._sum if self._sharded else None
+        geometry = class_geometry(features, labels, num_classes=classes, reduce=reduce)
         return {name: value.float() for name, value in collapse_summary(geometry).items()}
-
-    def plot(
-        self,
-        val: dict[str, Tensor] | Sequence[dict[str, Tensor]] | None = None,
-        ax: _AX_TYPE | None = None,
-    ) -> _PLOT_OUT_TYPE:
-        """Plot one computed value, or a sequence of them over time (needs matplotlib)."""
-        return self._plot(val, ax)
-
-    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any | None = None) -> None:
-        """Mark the state as one shard of many instead of gathering it."""
-        self._sharded = True
-
-    def unsync(self, should_unsync: bool = True) -> None:
-        """Go back to this process's samples alone."""
-        super().unsync(should_unsync)
-        if should_unsync:
-            self._sharded = False
-
-    def _sum(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.contiguous()
-        dist.all_reduce(tensor, group=self.process_group)
-        return tensor
-
-    def _largest(self, labels: Tensor) -> int:
-        largest = labels.max() if len(labels) else torch.tensor(-1, device=labels.device)
-        if self._sharded:
-            dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.process_group)
-        return int(largest)

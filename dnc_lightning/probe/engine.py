@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
+from dnc_lightning.functional._tiles import Reduce
+from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, unsettled_batch_norms
 from dnc_lightning.probe.embed import Embedder
@@ -20,7 +21,7 @@ from dnc_lightning.probe.encoders import (
     find_encoders,
 )
 from dnc_lightning.probe.labels import Task
-from dnc_lightning.probe.measure import Reduce, measure, split_metrics
+from dnc_lightning.probe.measure import Plan, measure
 from dnc_lightning.probe.probe_set import ProbeSet
 
 TRIAL_IMAGES = 2
@@ -47,9 +48,9 @@ class ProbeEngine:
     bank: ImageBank  # this rank's shard
     calibration: Callable[[], ImageBank]  # the images of BatchNorm calibration, on every rank alike
     empty: dict[str, Tensor]  # encoder -> [0, D], for ranks without samples
-    normalize: bool
-    metrics: Sequence[str | Metric] | None
+    plan: Plan
     prefix: str
+    shards: dict[str, Shard]  # task -> where the samples stand; empty for one process
     reduce: Reduce | None
     message: str  # which encoders were taken
     image_shape: torch.Size
@@ -63,8 +64,7 @@ class ProbeEngine:
         *,
         encoder: EncoderLike | Mapping[str, EncoderLike] | None,
         pooling: Pooling,
-        normalize: bool,
-        metrics: Sequence[str | Metric] | None,
+        plan: Plan,
         prefix: str,
         device: torch.device,
         precision: Callable[[], AbstractContextManager[object]],
@@ -107,9 +107,13 @@ class ProbeEngine:
             bank=bank,
             calibration=calibration,
             empty={name: value[:0] for name, value in features.items()},
-            normalize=normalize,
-            metrics=metrics,
+            plan=plan,
             prefix=prefix,
+            shards={
+                name: Shard(task.labels, torch.arange(rank, len(probe), world_size), reduce)
+                for name, task in probe.tasks.items()
+                if reduce is not None
+            },
             reduce=reduce,
             message=lookup.message,
             image_shape=images.shape[1:],
@@ -180,18 +184,9 @@ class ProbeEngine:
         return None if int(failed) else features
 
     def _measure(self, features: dict[str, Tensor], result: ProbeResult) -> None:
-        collapse, metrics = split_metrics(self.metrics)
         for encoder, values in features.items():
             for name, task in self.tasks.items():
-                found = measure(
-                    values,
-                    task.labels,
-                    task,
-                    normalize=self.normalize,
-                    metrics={k: m.clone().to(self.device) for k, m in metrics.items()},
-                    collapse=collapse,
-                    reduce=self.reduce,
-                )
+                found = measure(values, task.labels, task, self.plan, self.shards.get(name))
                 key = self.key(encoder, name)
                 result.scalars.update({f"{key}/{k}": v for k, v in found.scalars.items()})
                 result.matrices.update(

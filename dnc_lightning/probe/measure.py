@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,16 +13,21 @@ from torchmetrics import Metric
 
 from dnc_lightning.functional import (
     COLLAPSE_KEYS,
+    bound_summary,
     cdnv,
     class_geometry,
     collapse_summary,
     directional_cdnv,
+    population_estimate,
 )
+from dnc_lightning.functional.few_shot import Shard, ncc_errors
+from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.probe.labels import Task
 
-BUILT_IN = ("collapse",)
+BUILT_IN = ("collapse", "few_shot")
 
-Reduce = Callable[[Tensor], Tensor]
+EPISODES = 20
+"""Few-shot episodes of a probe; each classifies all samples but its supports."""
 
 
 @dataclass
@@ -34,15 +39,33 @@ class Measurement:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to compute of every encoder and task."""
+
+    normalize: bool = False  # L2-normalise the features first
+    collapse: bool = True  # CDNV and directional CDNV
+    few_shot: bool = True  # measured few-shot error and its bounds
+    metrics: Mapping[str, Metric] = field(default_factory=dict)  # name -> further ones
+    shots: Sequence[int] = ()
+    ways: int | None = None
+
+    @classmethod
+    def build(
+        cls,
+        metrics: Sequence[str | Metric] | None,
+        normalize: bool,
+        shots: Sequence[int],
+        ways: int | None,
+    ) -> Plan:
+        """Sort the metrics of a probe into built-in and further ones."""
+        names = BUILT_IN if metrics is None else [m for m in metrics if isinstance(m, str)]
+        further = {type(m).__name__: m for m in metrics or () if isinstance(m, Metric)}
+        return cls(normalize, "collapse" in names, "few_shot" in names, further, shots, ways)
+
+
 def measure(
-    features: Tensor,
-    labels: Tensor,
-    task: Task,
-    *,
-    normalize: bool,
-    metrics: Mapping[str, Metric],
-    collapse: bool,
-    reduce: Reduce | None,
+    features: Tensor, labels: Tensor, task: Task, plan: Plan, shard: Shard | None
 ) -> Measurement:
     """Compute every metric of one encoder and task.
 
@@ -50,47 +73,84 @@ def measure(
         features: [n, D], this process's shard.
         labels: [n] of the same samples.
         task: Names the C classes.
-        normalize: L2-normalise the features first.
-        metrics: Name -> further metrics, fresh, on the features' device.
-        collapse: Whether to compute CDNV and directional CDNV.
-        reduce: Sums over the shards of all processes.
+        plan: What to compute.
+        shard: Where the samples stand among those of all processes; None for one process.
 
     Returns:
-        Scalars, matrices and warnings; all scalars of the built-in metrics are nan when a
-        feature is not finite.
+        Scalars, matrices and warnings; the scalars of CDNV are nan when a feature is not finite.
     """
     found = Measurement()
+    reduce = None if shard is None else shard.reduce
     broken = (~features.isfinite().all(1)).sum()
-    total = torch.tensor(len(features), device=features.device)
+    total = len(features) if shard is None else len(shard.labels)
     if reduce is not None:
-        broken, total = reduce(broken), reduce(total)
+        broken = reduce(broken)
     if int(broken):
         found.warnings.append(
-            f"{int(broken)} of {int(total)} feature vectors hold nan or infinity: their metrics "
+            f"{int(broken)} of {total} feature vectors hold nan or infinity: their metrics "
             "are skipped. Is the encoder diverging?"
         )
-        if collapse:
+        if plan.collapse:
             found.scalars.update(dict.fromkeys(COLLAPSE_KEYS, float("nan")))
         return found
-    if normalize:
+    if plan.normalize:
         features = l2_normalize(features.float(), dim=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if collapse:
-            classes = len(task.classes)
-            geometry = class_geometry(features, labels, num_classes=classes, reduce=reduce)
-            names = collapse_summary(geometry)
-            values = torch.stack(list(names.values())).tolist()
-            found.scalars.update(zip(names, values, strict=True))
-            found.matrices["cdnv"] = cdnv(geometry)
-            found.matrices["directional_cdnv"] = directional_cdnv(geometry)
-        for name, metric in metrics.items():
+        if plan.collapse or plan.few_shot:
+            _built_in(found, features, labels, task, plan, shard)
+        for name, metric in plan.metrics.items():
             try:
-                found.scalars.update(_compute(name, metric, features, labels))
+                fresh = metric.clone().to(features.device)
+                found.scalars.update(_compute(name, fresh, features, labels))
             except Exception as error:
                 found.warnings.append(f"Metric {name} failed and is skipped: {error!r}.")
     found.warnings.extend(str(warning.message) for warning in caught)
     return found
+
+
+def _built_in(
+    found: Measurement,
+    features: Tensor,
+    labels: Tensor,
+    task: Task,
+    plan: Plan,
+    shard: Shard | None,
+) -> None:
+    reduce = None if shard is None else shard.reduce
+    classes = len(task.classes)
+    geometry = class_geometry(features, labels, num_classes=classes, reduce=reduce)
+    scalars: dict[str, Tensor] = {}
+    if plan.collapse:
+        scalars |= collapse_summary(geometry)
+        found.matrices["cdnv"] = cdnv(geometry)
+        found.matrices["directional_cdnv"] = directional_cdnv(geometry)
+    shots = plan.shots if plan.few_shot else ()
+    if plan.few_shot:
+        scalars |= bound_summary(geometry, shots, plan.ways)
+        possible = [m for m in shots if m < int(geometry.count.min())]
+        if possible:
+            mean, error = ncc_errors(
+                features,
+                labels,
+                shots=possible,
+                ways=plan.ways,
+                episodes=EPISODES,
+                shard=shard,
+            )
+            for s, m in enumerate(possible):
+                scalars[f"few_shot_error/{m}"] = mean[s]
+                scalars[f"few_shot_error_se/{m}"] = error[s]
+    names, statistic = population_summary(shots, plan.ways)
+    estimate = population_estimate(
+        features, labels, statistic, num_classes=classes, reduce=reduce, geometry=geometry
+    )
+    for k, name in enumerate(names):
+        scalars[name.format("low")] = estimate.low[k]
+        scalars[name.format("high")] = estimate.high[k]
+    # One transfer from the device for all numbers.
+    values = torch.stack([value.to(torch.float64) for value in scalars.values()]).tolist()
+    found.scalars.update(zip(scalars, values, strict=True))
 
 
 def _compute(name: str, metric: Metric, features: Tensor, labels: Tensor) -> dict[str, float]:
@@ -122,11 +182,3 @@ def check_metrics(metrics: Sequence[str | Metric] | None) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"metrics name {', '.join(twice)} twice. Keep one of each.")
-
-
-def split_metrics(metrics: Sequence[str | Metric] | None) -> tuple[bool, dict[str, Metric]]:
-    """Whether "collapse" is asked for, and the further metrics by class name."""
-    if metrics is None:
-        return True, {}
-    further = {type(metric).__name__: metric for metric in metrics if isinstance(metric, Metric)}
-    return any(isinstance(name, str) for name in metrics), further

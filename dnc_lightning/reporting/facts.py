@@ -46,6 +46,8 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
         ("Probe seed", probe.get("seed")),
         ("Image shape", _image(probe)),
         ("Shots", ", ".join(str(shots) for shots in header.get("shots") or ())),
+        ("Ways", _ways(header)),
+        ("Target error", header.get("target_error")),
         ("Precision", header.get("precision")),
         ("Device", _device(header)),
         ("Started", str(header.get("started") or "").replace("T", " ")),
@@ -64,6 +66,10 @@ def _when(steps: Sequence[int]) -> str:
 
 def _features(normalize: bool | None) -> str:
     return {None: "", True: "L2-normalised", False: "as the encoder gives them"}[normalize]
+
+
+def _ways(header: Mapping[str, Any]) -> str:
+    return str(header.get("ways") or "all classes") if "ways" in header else ""
 
 
 def _probe_set(probe: Mapping[str, Any]) -> str:

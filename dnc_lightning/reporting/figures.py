@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.theme import FONT, LIGHT, Metric, Theme
+from dnc_lightning.reporting.plotting import (
+    FEW_POINTS,
+    base_layout,
+    figure_from,
+    log_axis,
+    log_ticks,
+    nothing_to_draw,
+    padded,
+    plain,
+    positive,
+    require_plotly,
+    step_axis,
+)
+from dnc_lightning.reporting.theme import LIGHT, Metric, Theme
 from dnc_lightning.reporting.views import METRICS, Curves, unique_names
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+__all__ = ["collapse_figure", "collapse_spec", "heat", "pair_figure", "pair_spec", "require_plotly"]
+
 TITLES: dict[Metric, str] = {"cdnv": "CDNV", "directional_cdnv": "Directional CDNV"}
 MOST_TICKS = 24
 LONGEST_TICK = 16  # characters of a class name on an axis; hovering shows all of it
 FEW_CLASSES = 12  # up to here their names stand at 45 degrees
-FEW_POINTS = 60  # up to here each probe gets its own dot on the line
-
-
-def require_plotly() -> None:
-    """Check that figures can be drawn.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed; the message names the extra.
-    """
-    try:
-        import plotly  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'figures and HTML reports need plotly: pip install "dnc_lightning[report]"'
-        ) from error
 
 
 def collapse_figure(curves: Curves, theme: Theme = LIGHT) -> Figure:
@@ -52,7 +52,7 @@ def collapse_figure(curves: Curves, theme: Theme = LIGHT) -> Figure:
     Raises:
         ModuleNotFoundError: If plotly is not installed.
     """
-    return _figure(collapse_spec(curves, theme))
+    return figure_from(collapse_spec(curves, theme))
 
 
 def pair_figure(
@@ -77,7 +77,7 @@ def pair_figure(
     Raises:
         ModuleNotFoundError: If plotly is not installed.
     """
-    figure = _figure(pair_spec(classes, metric, bounds, theme))
+    figure = figure_from(pair_spec(classes, metric, bounds, theme))
     figure.update_traces(z=heat(matrix, bounds), customdata=matrix)
     return figure
 
@@ -90,7 +90,7 @@ def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
             "type": "scatter",
             "name": TITLES[metric],
             "x": (curves.steps + 1).tolist(),
-            "y": _positive(values[metric]),
+            "y": positive(values[metric]),
             "customdata": list(curves.labels),
             "mode": "lines+markers" if len(curves.steps) <= FEW_POINTS else "lines",
             "line": {"color": theme.series(metric), "width": 2.5},
@@ -106,7 +106,7 @@ def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
                 "type": "scatter",
                 "name": "Before BatchNorm calibration",
                 "x": [step + 1, step + 1],
-                "y": _positive(before),
+                "y": positive(before),
                 "mode": "markers",
                 "marker": {
                     "symbol": "circle-open",
@@ -118,39 +118,13 @@ def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
             }
         )
     shown = [value for trace in traces for value in trace["y"] if value is not None]
-    low, high = _padded(shown or [0.1, 10.0])
-    ticks = log_ticks(low, high)
-    last = max(int(curves.steps.max(initial=0)), 10)
-    right = math.log10(last + 1)
-    steps = [0, *(int(tick) for tick in log_ticks(0.0, math.log10(last)))]
-    layout = _layout(theme)
-    layout["xaxis"] |= {
-        "type": "log",
-        "range": [-0.04 * right, 1.03 * right],
-        "tickvals": [step + 1 for step in steps],
-        "ticktext": [_short(step) for step in steps],
-        "unifiedhovertitle": {"text": "%{customdata}"},
-    }
+    layout = base_layout(theme)
+    layout["xaxis"] |= step_axis(int(curves.steps.max(initial=0)))
     layout["xaxis"]["title"]["text"] = "Optimizer steps"
-    layout["yaxis"] |= {
-        "type": "log",
-        "range": [low, high],
-        "tickvals": ticks,
-        "ticktext": [_plain(tick) for tick in ticks],
-    }
+    layout["yaxis"] |= log_axis(*padded(shown or [0.1, 10.0]))
     layout["yaxis"]["title"]["text"] = "Variance over squared distance"
     if not shown:
-        layout["annotations"] = [
-            {
-                "text": "No value is defined yet",
-                "x": 0.5,
-                "y": 0.5,
-                "xref": "paper",
-                "yref": "paper",
-                "showarrow": False,
-                "font": {"color": theme.muted, "size": 14},
-            }
-        ]
+        layout["annotations"] = [nothing_to_draw(theme)]
     return {"data": traces, "layout": layout}
 
 
@@ -177,7 +151,7 @@ def pair_spec(
             "thickness": 9,
             "outlinewidth": 0,
             "tickvals": [math.log10(tick) for tick in ticks],
-            "ticktext": [_plain(tick) for tick in ticks],
+            "ticktext": [plain(tick) for tick in ticks],
             "tickfont": {"color": theme.muted, "size": 11},
         },
         "xgap": gap,
@@ -195,7 +169,7 @@ def pair_spec(
         "tickfont": {"color": theme.muted, "size": 11 if few else 10},
     }
     ends = [-0.5, len(names) - 0.5]
-    layout = _layout(theme)
+    layout = base_layout(theme)
     layout["xaxis"] |= {**axis, "range": ends, "tickangle": -45 if few else -90}
     layout["yaxis"] |= {**axis, "range": ends[::-1]}
     # The distance is measured from the middle of slanted labels, not from their end.
@@ -214,79 +188,6 @@ def heat(matrix: NDArray[np.floating], bounds: tuple[float, float]) -> NDArray[n
     positive = np.isfinite(matrix) & (matrix > 0)
     logs = np.log10(np.where(positive, matrix, 1.0).astype(np.float64))
     return np.where(positive, logs, np.where(matrix == 0, bounds[0], np.nan))
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Choose tick values between 10**low and 10**high: decades, or 1-2-5 if the span is short.
-
-    Returns:
-        Rising values, at most about a dozen.
-    """
-    if high - low <= 0.7:
-        mantissas: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
-    else:
-        mantissas = (1, 2, 5) if high - low <= 2.6 else (1,)
-    every = max(1, math.ceil((high - low) / 10))
-    decades = range(math.floor(low), math.ceil(high) + 1)
-    values = (mantissa * 10.0**decade for decade in decades for mantissa in mantissas
-              if decade % every == 0)  # fmt: skip
-    return [v for v in values if low - 1e-9 <= math.log10(v) <= high + 1e-9]
-
-
-def _figure(spec: dict[str, Any]) -> Figure:
-    require_plotly()
-    import plotly.graph_objects as go
-
-    return go.Figure(spec).update_layout(template="none")
-
-
-def _layout(theme: Theme) -> dict[str, Any]:
-    def axis() -> dict[str, Any]:
-        return {
-            "gridcolor": theme.rule,
-            "zeroline": False,
-            "automargin": True,
-            "tickfont": {"color": theme.muted, "size": 12},
-            "title": {"font": {"color": theme.muted, "size": 12}, "standoff": 10},
-        }
-
-    return {
-        "xaxis": axis(),
-        "yaxis": axis(),
-        "font": {"family": FONT, "color": theme.ink, "size": 13},
-        "paper_bgcolor": theme.panel,
-        "plot_bgcolor": theme.panel,
-        "margin": {"l": 8, "r": 12, "t": 34, "b": 8},
-        "hovermode": "x unified",
-        "hoverlabel": {
-            "bgcolor": theme.panel,
-            "bordercolor": theme.rule,
-            "font": {"color": theme.ink},
-        },
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "dragmode": False,
-        "uirevision": "kept",
-    }
-
-
-def _positive(values: Iterable[float]) -> list[float | None]:
-    return [float(f"{v:.6g}") if math.isfinite(v) and v > 0 else None for v in values]
-
-
-def _padded(values: Sequence[float]) -> tuple[float, float]:
-    low, high = math.log10(min(values)), math.log10(max(values))
-    pad = max(0.06 * (high - low), 0.15)
-    return low - pad, high + pad
-
-
-def _short(step: int) -> str:
-    if step >= 1_000_000:
-        return f"{step / 1e6:g}M"
-    return f"{step / 1000:g}k" if step >= 10_000 else f"{step:,}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:,.6f}".rstrip("0").rstrip(".") if 1e-5 < value < 1e6 else f"{value:.0e}"
 
 
 def _cut(name: str) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
@@ -16,8 +16,18 @@ from string import Template
 from typing import Any
 
 from dnc_lightning.reporting.facts import Remark, remarks, run_facts
-from dnc_lightning.reporting.figures import collapse_spec, pair_spec, require_plotly
+from dnc_lightning.reporting.few_shot import FewShot, few_shot
+from dnc_lightning.reporting.few_shot_figures import (
+    MOST,
+    shots_spec,
+    shots_traces,
+    tightness_axis,
+    tightness_spec,
+    tightness_traces,
+)
+from dnc_lightning.reporting.figures import collapse_spec, pair_spec
 from dnc_lightning.reporting.files import write_atomically
+from dnc_lightning.reporting.plotting import require_plotly
 from dnc_lightning.reporting.records import Run, read_run
 from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
 from dnc_lightning.reporting.views import (
@@ -34,6 +44,8 @@ from dnc_lightning.reporting.views import (
 THEMES = {"light": LIGHT, "dark": DARK}
 MATRIX_BYTES = 6_000_000  # of all matrices in base64: keeps the page under 15 MB
 MOST_CLASSES = 160
+FEW_SHOT_PROBES = 1500  # of all views together: about 2 MB
+SCRIPTS = ("base.js", "overview.js", "few_shot.js", "pairs.js", "report.js")
 
 
 def write_report(
@@ -89,7 +101,7 @@ def page(run: Run, *, finished: bool) -> str:
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
         plotly=get_plotlyjs(),
-        script=_asset("report.js"),
+        script="".join(map(_asset, SCRIPTS)),
         data=_script_json(_data(run, shown, finished)),
     )
 
@@ -97,17 +109,19 @@ def page(run: Run, *, finished: bool) -> str:
 def _data(run: Run, shown: Sequence[View], finished: bool) -> dict[str, Any]:
     last = run.records[-1].scalars if run.records else {}
     budget = MATRIX_BYTES * 3 // 4 // 2 // max(1, len(shown))  # base64, then two bytes a value
+    probes = max(2, FEW_SHOT_PROBES // max(1, len(shown)))
     return {
         "finished": finished,
         "probes": len(run.records),
         "overhead": _ending(last, "/overhead"),
         "seconds": _ending(last, "/seconds"),
-        "views": [_view_data(run, view, budget) for view in shown],
+        "views": [_view_data(run, view, budget, probes) for view in shown],
     }
 
 
-def _view_data(run: Run, view: View, max_values: int) -> dict[str, Any]:
+def _view_data(run: Run, view: View, max_values: int, max_probes: int) -> dict[str, Any]:
     first, last = run.records[0], run.records[-1]
+    numbers = few_shot(run, view, max_probes=max_probes)
     stack = pair_stack(run, view, max_values=max_values, max_classes=MOST_CLASSES)
     return {
         "encoder": view.encoder,
@@ -117,6 +131,7 @@ def _view_data(run: Run, view: View, max_values: int) -> dict[str, Any]:
         "startStep": first.step,
         "calibrated": bool(first.uncalibrated),
         "averages": [_average_data(run, view, average) for average in recorded_averages(run, view)],
+        "fewShot": None if numbers is None else _few_shot_data(numbers),
         "stack": None if stack is None else _stack_data(run, view, stack),
     }
 
@@ -129,6 +144,31 @@ def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
         "start": [_number(series[0]) for series in values],
         "now": [_number(series[-1]) for series in values],
         "figures": {name: collapse_spec(drawn, theme) for name, theme in THEMES.items()},
+    }
+
+
+def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
+    columns = range(len(numbers.shots))
+    tables = {str(name): table for name, table in numbers.values.items()}
+    tables |= {"se": numbers.error_se, "low": numbers.low, "high": numbers.high}
+    return {
+        "shots": numbers.shots,
+        "shown": numbers.shots[numbers.middle],
+        "chance": numbers.chance,
+        "target": numbers.target,
+        "most": MOST,
+        "needed": _number(numbers.needed[-1]),
+        "asked": numbers.asked,
+        "steps": numbers.steps.tolist(),
+        "labels": numbers.labels,
+        "values": {name: [_digits(row) for row in table] for name, table in tables.items()},
+        "atProbe": shots_traces(numbers),
+        "atShots": [tightness_traces(numbers, column) for column in columns],
+        "axes": [tightness_axis(numbers, column) for column in columns],
+        "figures": {
+            name: {"shots": shots_spec(numbers, theme), "training": tightness_spec(numbers, theme)}
+            for name, theme in THEMES.items()
+        },
     }
 
 
@@ -163,6 +203,10 @@ def _script_json(content: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _digits(values: Iterable[float]) -> list[float | None]:
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
 
 
 def _ending(scalars: Mapping[str, float], ending: str) -> float | None:

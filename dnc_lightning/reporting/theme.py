@@ -1,7 +1,8 @@
 """Colours and type of every picture, as values that a page or a plot can both use.
 
-The two series keep their colour everywhere. Blue against orange is told apart with every common
-kind of colour blindness, and each ramp is monotone in lightness, so that it also reads in grey.
+Every series keeps its colour everywhere. Blue against orange is told apart with every common kind
+of colour blindness, and each ramp is monotone in lightness, so that it also reads in grey. The
+few-shot bounds differ in dash and marker too; the measured error below them is drawn in ink.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ class Theme:
     rule: str  # borders and grid lines
     cdnv: str
     directional_cdnv: str
+    certificate: str
+    theorem_4_1: str
+    luthra_2025: str
     good: str
     warning: str
     focus: str
@@ -35,6 +39,10 @@ class Theme:
     def series(self, metric: Metric) -> str:
         """Return the colour of a metric's line and figures."""
         return self.cdnv if metric == "cdnv" else self.directional_cdnv
+
+    def few_shot(self, series: str) -> str:
+        """Return the colour of the measured few-shot error or of one of its bounds."""
+        return self.ink if series == "few_shot_error" else str(getattr(self, series))
 
     def ramp(self, metric: Metric) -> tuple[str, ...]:
         """Return the colours of a metric's heatmap, lowest value first."""
@@ -50,6 +58,9 @@ LIGHT = Theme(
     rule="#dfe2dd",
     cdnv="#24639f",
     directional_cdnv="#bf4a12",
+    certificate="#00786b",
+    theorem_4_1="#a24bb8",
+    luthra_2025="#80680a",
     good="#1f7350",
     warning="#8a5a00",
     focus="#0b63ce",
@@ -65,6 +76,9 @@ DARK = Theme(
     rule="#2b333a",
     cdnv="#6fb1ee",
     directional_cdnv="#ff9d5c",
+    certificate="#3fc9b0",
+    theorem_4_1="#d79be8",
+    luthra_2025="#c9ae4e",
     good="#6fcf9f",
     warning="#f0c060",
     focus="#8cc2ff",

@@ -105,7 +105,7 @@ def test_max_overhead_stretches_the_schedule(tmp_path: Path) -> None:
 
     callback = ProbeCallback(probe(), every_n_train_steps=1, max_overhead=0.05)
     t = fit(tmp_path, callback, Slow(), max_steps=200)
-    assert 5 < len(steps(callback)) < 80
+    assert 2 < len(steps(callback)) < 80
     assert float(t.callback_metrics["probe/overhead"]) < 0.1
 
 

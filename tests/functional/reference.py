@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 
@@ -62,3 +62,134 @@ def asymmetric(
         y.append(np.full(n, c))
     order = rng.permutation(sum(counts))
     return np.concatenate(x)[order], np.concatenate(y)[order]
+
+
+def all_margins(x: Array, y: Array, shots: list[int], i: int) -> Array:
+    """M_ij over the rivals j != i for every query of class i and all supports with replacement.
+
+    Rows are equally likely, [n_i * prod_c n_c^m_c, C - 1]: only for a handful of samples.
+    """
+    samples = moments(x, y).samples
+    centres = [
+        np.array([s[list(k)].mean(0) for k in product(range(len(s)), repeat=m)])
+        for s, m in zip(samples, shots, strict=True)
+    ]
+    rows = []
+    for query in samples[i]:
+        distance = [((query - c) ** 2).sum(1) for c in centres]
+        grid = np.meshgrid(*distance, indexing="ij")
+        rows.append(np.stack([(g - grid[i]).ravel() for j, g in enumerate(grid) if j != i], 1))
+    return np.concatenate(rows)
+
+
+def quadratic_bound(mean: Array, cov: Array, correlation: Array) -> float:
+    """min over z >= 0 of E[(1 - z M)' R^-1 (1 - z M)], by trying every set of positive z."""
+    inverse = np.linalg.inv(correlation)
+    quadratic, linear = inverse * (cov + np.outer(mean, mean)), mean * inverse.sum(1)
+    best = inverse.sum()
+    for keep in product([False, True], repeat=len(mean)):
+        k = np.flatnonzero(keep)
+        if len(k) == 0:
+            continue
+        z = np.linalg.solve(quadratic[np.ix_(k, k)], linear[k])
+        if (z >= 0).all():
+            best = min(best, inverse.sum() - linear[k] @ z)
+    return float(best)
+
+
+def correlation_of(angles: Array) -> Array:
+    """A correlation matrix of size 1, 2 or 3 from 0, 1 or 3 angles of its factor's rows."""
+    if len(angles) == 0:
+        return np.eye(1)
+    a, b, c = (*angles, np.pi / 2, np.pi / 2)[:3]
+    rows = np.array(
+        [
+            [1, 0, 0],
+            [np.cos(a), np.sin(a), 0],
+            [np.cos(b), np.sin(b) * np.cos(c), np.sin(b) * np.sin(c)],
+        ]
+    )
+    k = 2 if len(angles) == 1 else 3
+    return rows[:k, :k] @ rows[:k, :k].T
+
+
+def joint_minimum(mean: Array, cov: Array) -> float:
+    """The least value of the joint certificate for K <= 3 rivals, by grids that shrink."""
+    count = {1: 0, 2: 1, 3: 3}[len(mean)]
+    centre, width = np.full(count, np.pi / 2), np.pi / 2
+    best = quadratic_bound(mean, cov, np.eye(len(mean)))
+    for _ in range(12 if count else 0):
+        found = None
+        for step in product(np.linspace(-1, 1, 9), repeat=count):
+            angles = np.clip(centre + width * np.array(step), 1e-3, np.pi - 1e-3)
+            value = quadratic_bound(mean, cov, correlation_of(angles))
+            if value < best or found is None:
+                best, found = min(best, value), angles
+        centre, width = found, width * 0.45
+    return best
+
+
+def few_shot_error(
+    x: Array, y: Array, shots: list[int], trials: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Simulated error of the nearest class centre, and its standard error over trials.
+
+    Supports are drawn from each class with replacement, every sample is a query, an error is
+    averaged over classes, and a tie is an error.
+    """
+    labels, count = np.unique(y, return_counts=True)
+    x = np.asarray(x, dtype=np.float64) - x.mean(0)
+    centres = np.stack(
+        [
+            rng.multinomial(m, np.full(n, 1 / n), size=trials) / m @ x[y == c]
+            for c, n, m in zip(labels, count, shots, strict=True)
+        ],
+        1,
+    )
+    return _error(x, y, centres)
+
+
+def centre_error(x: Array, y: Array) -> float:
+    """The same for infinitely many shots: the centres are the class means."""
+    x = np.asarray(x, dtype=np.float64) - x.mean(0)
+    return _error(x, y, np.stack(moments(x, y).mu)[None])[0]
+
+
+def _error(x: Array, y: Array, centres: Array) -> tuple[float, float]:
+    trials, classes, d = centres.shape
+    score = (centres**2).sum(2)[:, None] - 2 * (x @ centres.reshape(-1, d).T).reshape(
+        len(x), trials, classes
+    ).transpose(1, 0, 2)
+    own = np.take_along_axis(score, y[None, :, None].repeat(trials, 0), 2)
+    slack = 1e-12 * (centres**2).sum(2).max()
+    wrong = (score <= own + slack).sum(2) > 1
+    per_class = np.stack([wrong[:, y == c].mean(1) for c in range(classes)], 1)
+    error = per_class.mean(1)
+    return float(error.mean()), float(error.std() / np.sqrt(trials))
+
+
+def probe_set(seed: int, largest: int = 512) -> tuple[Array, Array]:
+    """Anything a bound may meet: tails, skew, lattices, outliers, scales, few and many classes."""
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 21))
+    d = int(2 ** rng.uniform(0, np.log2(largest)))
+    counts = rng.integers(2, 40, size=classes)
+    noise = {
+        "gaussian": lambda n: rng.normal(size=(n, d)),
+        "skewed": lambda n: rng.exponential(size=(n, d)) - 1,
+        "heavy": lambda n: rng.standard_t(2.5, size=(n, d)),
+        "common heavy": lambda n: rng.normal(size=(n, d)) * rng.pareto(1.5, size=(n, 1)),
+        "lattice": lambda n: rng.integers(-1, 2, size=(n, d)).astype(float),
+        "outlier": lambda n: (np.arange(n) == 0)[:, None] * rng.normal(size=(n, d)) * 9,
+    }
+    kind = list(noise)[int(rng.integers(len(noise)))]
+    scale = np.exp(rng.uniform(-1, 1) * rng.normal(size=classes))
+    spectrum = np.arange(1, d + 1.0) ** -rng.uniform(0, 2)
+    rotation = np.linalg.qr(rng.normal(size=(d, d)))[0] if kind != "lattice" else np.eye(d)
+    distance = np.exp(rng.uniform(-1, 3)) * np.sqrt((spectrum**2).sum() / d)
+    mu = np.round(distance * rng.normal(size=(classes, d)), 1 if kind == "lattice" else 9)
+    x = [
+        noise[kind](n) * (1 if kind == "lattice" else s * spectrum) @ rotation + m
+        for n, s, m in zip(counts, scale, mu, strict=True)
+    ]
+    return np.concatenate(x), np.arange(classes).repeat(counts)

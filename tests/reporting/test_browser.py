@@ -2,127 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from dnc_lightning.reporting.html import write_report
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
---disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"""
 TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "a square with a long name"]}
-PATIENCE_S = 30
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None or DRIVER is None,
-        reason="needs chromium and chromedriver (chromium-driver)",
-    ),
-]
+pytestmark = pytest.mark.browser
 
-MakeRun = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in [*FLAGS.split(), f"--user-data-dir={profile}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-class Page:
-    """One open page; every script runs in it."""
-
-    def __init__(self, driver: Any, path: Path, width: int = 1440) -> None:
-        self.driver = driver
-        self.resize(width)
-        for log in ("browser", "performance"):
-            driver.get_log(log)
-        driver.get(path.as_uri())
-        self("sessionStorage.clear()")
-        self.reload()
-
-    def __call__(self, script: str) -> Any:
-        return self.driver.execute_script(script)
-
-    def resize(self, width: int) -> None:
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-        )
-
-    def reload(self) -> None:
-        self.driver.refresh()
-        self.wait("return document.documentElement.dataset.ready === 'true'")
-        self.settle()
-
-    def wait(self, script: str) -> None:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.05).until(lambda _: self(script))
-
-    def settle(self) -> None:
-        """Let the drawing that waits for the next frame, and the one after it, happen."""
-        self.driver.execute_async_script(
-            "const done = arguments[0]; let frames = 4;"
-            "const next = () => frames-- ? requestAnimationFrame(next) : done(); next();"
-        )
-
-    def find(self, selector: str) -> Any:
-        from selenium.webdriver.common.by import By
-
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def text(self, selector: str) -> str:
-        return str(self.find(selector).text)
-
-    def press(self, selector: str, *keys: str) -> None:
-        self.find(selector).send_keys(*keys)
-        self.settle()
-
-    def choose(self, selector: str, value: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.find(selector)).select_by_value(value)
-        self.settle()
-
-    def heat(self, metric: str) -> list[list[float | None]]:
-        return self(f"return document.getElementById('{metric}').data[0].customdata")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def open_page(browser: Any, make_run: MakeRun) -> Iterator[Callable[..., Page]]:
-    opened: list[Page] = []
-
-    def open_(width: int = 1440, finished: bool = True, **options: Any) -> Page:
-        folder = make_run(**options)
-        opened.append(
-            Page(browser, write_report(folder, folder / "report.html", finished=finished), width)
-        )
-        return opened[-1]
-
-    yield open_
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
-    requested = [
-        entry["message"]
-        for entry in browser.get_log("performance")
-        if "Network.requestWillBeSent" in entry["message"] and '"url":"http' in entry["message"]
-    ]
-    assert requested == []
+OpenPage = Callable[..., Any]
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -131,6 +20,7 @@ CASES: dict[str, dict[str, Any]] = {
     "first": {"records": 1},
     "undefined": {"records": 3, "undefined": True},
     "empty": {"records": 0},
+    "no few-shot": {"records": 3, "few_shot": False},
     "without matrices": {"records": 3, "matrices": False},
     "long names": {
         "records": 2,
@@ -143,16 +33,14 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("case", CASES)
-def test_it_opens_without_errors_and_fits(
-    open_page: Callable[..., Page], case: str, width: int
-) -> None:
+def test_it_opens_without_errors_and_fits(open_page: OpenPage, case: str, width: int) -> None:
     page = open_page(width, **CASES[case])
     assert page("return document.documentElement.scrollWidth") <= width
-    drawn = {"empty": 0, "without matrices": 1}.get(case, 3)
+    drawn = {"empty": 0, "without matrices": 3, "no few-shot": 3}.get(case, 5)
     assert page("return document.querySelectorAll('.chart .main-svg:first-child').length") == drawn
 
 
-def test_heatmap_cells_are_square(open_page: Callable[..., Page]) -> None:
+def test_heatmap_cells_are_square(open_page: OpenPage) -> None:
     page = open_page()
     for metric in ("cdnv", "directional_cdnv"):
         box = f"document.querySelector('#{metric} .nsewdrag').getBoundingClientRect()"
@@ -160,7 +48,7 @@ def test_heatmap_cells_are_square(open_page: Callable[..., Page]) -> None:
         assert abs(width / height - 1) < 0.04
 
 
-def test_the_tiles_show_the_records(open_page: Callable[..., Page]) -> None:
+def test_the_tiles_show_the_records(open_page: OpenPage) -> None:
     page = open_page(records=24)
     tiles = page("return [...document.querySelectorAll('.tile')].map(tile => tile.innerText)")
     start, now = page(
@@ -168,11 +56,11 @@ def test_the_tiles_show_the_records(open_page: Callable[..., Page]) -> None:
     )
     assert f"{now:#.3g}" in tiles[0]
     assert f"↓ {start / now:.1f}\N{MULTIPLICATION SIGN} from {start:.2f} at step 0" in tiles[0]
-    assert "100%" in tiles[2].replace("\n", "")
-    assert "0.83%" in tiles[3].replace("\n", "")
+    assert "100%" in tiles[4].replace("\n", "")
+    assert "0.83%" in tiles[5].replace("\n", "")
 
 
-def test_the_slider_moves_the_heatmaps_and_the_table(open_page: Callable[..., Page]) -> None:
+def test_the_slider_moves_the_heatmaps_and_the_table(open_page: OpenPage) -> None:
     from selenium.webdriver.common.keys import Keys
 
     page = open_page(records=24)
@@ -197,7 +85,7 @@ def test_the_slider_moves_the_heatmaps_and_the_table(open_page: Callable[..., Pa
 
 
 def test_the_theme_toggle_changes_page_and_charts_and_is_kept(
-    open_page: Callable[..., Page],
+    open_page: OpenPage,
 ) -> None:
     page = open_page(390)
     colours = (
@@ -215,7 +103,7 @@ def test_the_theme_toggle_changes_page_and_charts_and_is_kept(
     assert page(colours) == light
 
 
-def test_the_system_theme_is_followed(open_page: Callable[..., Page]) -> None:
+def test_the_system_theme_is_followed(open_page: OpenPage) -> None:
     page = open_page()
     for scheme, background in (("dark", "#161b20"), ("light", "#ffffff")):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -225,7 +113,7 @@ def test_the_system_theme_is_followed(open_page: Callable[..., Page]) -> None:
         assert shown == background
 
 
-def test_the_selectors_change_what_is_shown(open_page: Callable[..., Page]) -> None:
+def test_the_selectors_change_what_is_shown(open_page: OpenPage) -> None:
     page = open_page(tasks=TASKS, encoders=("student", "teacher"))
     seen = {page.text("#tiles")}
     page.choose("#encoder", "teacher")
@@ -244,13 +132,13 @@ def test_the_selectors_change_what_is_shown(open_page: Callable[..., Page]) -> N
     assert page("return document.getElementById('task').value") == "shape"
 
 
-def test_a_single_task_needs_no_selector(open_page: Callable[..., Page]) -> None:
+def test_a_single_task_needs_no_selector(open_page: OpenPage) -> None:
     page = open_page(records=2)
     assert not page.find("#encoder-label").is_displayed()
     assert not page.find("#task-label").is_displayed()
 
 
-def test_a_legend_click_hides_a_line_and_only_that(open_page: Callable[..., Page]) -> None:
+def test_a_legend_click_hides_a_line_and_only_that(open_page: OpenPage) -> None:
     page = open_page()
     page("document.querySelector('#collapse .legendtoggle').scrollIntoView({block: 'center'})")
     page.find("#collapse .legendtoggle").click()
@@ -260,7 +148,7 @@ def test_a_legend_click_hides_a_line_and_only_that(open_page: Callable[..., Page
 
 
 def test_refreshing_keeps_the_place_and_is_off_when_finished(
-    open_page: Callable[..., Page],
+    open_page: OpenPage,
 ) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -280,16 +168,17 @@ def test_refreshing_keeps_the_place_and_is_off_when_finished(
     assert not page.find("#live").is_selected()
 
 
-def test_everything_is_reached_by_the_keyboard(open_page: Callable[..., Page]) -> None:
+def test_everything_is_reached_by_the_keyboard(open_page: OpenPage) -> None:
     from selenium.webdriver.common.keys import Keys
 
     page = open_page(tasks=TASKS, encoders=("student", "teacher"))
     reached = []
-    for _ in range(8):
+    for _ in range(12):
         page.press("body" if not reached else ":focus", Keys.TAB)
         reached.append(page("return document.activeElement.id || document.activeElement.className"))
         assert page("return getComputedStyle(document.activeElement).outlineStyle") != "none" or (
-            reached[-1].startswith("average")  # its visible label carries the outline
+            reached[-1].startswith(("average", "shots"))  # its visible label carries the outline
         )
     ours = [name for name in reached if name != "modebar-btn"]
-    assert ours == ["skip", "live", "theme", "encoder", "task", "average-mean", "step"]
+    controls = ["encoder", "task", "average-mean", "few-shot-step", "shots-10", "step"]
+    assert ours == ["skip", "live", "theme", *controls]

@@ -20,10 +20,10 @@ from dnc_lightning.reporting.figures import (
     collapse_figure,
     collapse_spec,
     heat,
-    log_ticks,
     pair_figure,
 )
 from dnc_lightning.reporting.html import write_report
+from dnc_lightning.reporting.plotting import log_ticks
 from dnc_lightning.reporting.records import Record
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
 from dnc_lightning.reporting.views import (
@@ -275,5 +275,6 @@ def test_facts_cope_with_a_bare_header(make_run: MakeRun) -> None:
     assert facts["Device"] == "cpu, 2 processes"
     assert facts["Features"] == "L2-normalised"
     assert facts["Samples per class"] == "100"
+    assert (facts["Ways"], facts["Target error"]) == ("all classes", "0.1")
     bare = type(run)(run.folder, {"version": 1}, (), ())
     assert dict(run_facts(bare)) == {"Probes": "0"}

@@ -1,0 +1,204 @@
+"""The measured error of the nearest-class-centre classifier over few-shot episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._tiles import Reduce, exact_arithmetic
+
+CHUNK_ELEMENTS = 2**24
+"""Scores of all samples against all centres that are held at once, 64 MB in float32."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a sample set that this process holds, for features spread over processes."""
+
+    labels: Tensor  # [N] labels of the whole set, the same on every process
+    rows: Tensor  # [n] places of this process's features in it
+    reduce: Reduce  # sums over the processes
+
+
+def ncc_error(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    shots: int,
+    ways: int | None = None,
+    episodes: int = 100,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Measure the error of the nearest-class-centre classifier with `shots` samples per class.
+
+    Each episode draws `shots` samples of each of its classes without replacement, classifies all
+    remaining samples of these classes by the nearest mean, and averages over classes.
+
+    Args:
+        features: [N, D], floating point.
+        labels: [N], integers in [0, C).
+        shots: m, at least 1 and below the count of every class.
+        ways: Classes of an episode, drawn anew for each; None is all C.
+        episodes: Independent draws, at least 2.
+        generator: A CPU generator; default a new one with seed 0. The global one is not touched.
+
+    Returns:
+        Mean error and its standard error over episodes, scalars in [0, 1].
+
+    Raises:
+        ValueError: shots < 1, a class with no sample left to classify (named with its count), ways
+            outside [2, C], episodes < 2, or features and labels that do not fit.
+
+    Example:
+        >>> x = torch.randn(60, 8) + 9 * torch.eye(8)[torch.arange(60) % 3]
+        >>> mean, error = ncc_error(x, torch.arange(60) % 3, shots=5)
+        >>> float(mean)
+        0.0
+    """
+    mean, error = ncc_errors(
+        features, labels, shots=[shots], ways=ways, episodes=episodes, generator=generator
+    )
+    return mean[0], error[0]
+
+
+def ncc_errors(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    shots: Sequence[int],
+    ways: int | None = None,
+    episodes: int = 100,
+    generator: torch.Generator | None = None,
+    shard: Shard | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`ncc_error` for several numbers of shots in one pass; the supports of an episode are nested.
+
+    Args:
+        features: [n, D] of this process.
+        labels: [n] of the same.
+        shots: S numbers of shots.
+        ways: As in `ncc_error`.
+        episodes: As in `ncc_error`.
+        generator: As in `ncc_error`; in the same state on every process.
+        shard: Where the samples stand in the whole set; None if they are the whole set.
+
+    Returns:
+        Mean errors [S] and their standard errors [S], float32 on the features' device.
+
+    Raises:
+        ValueError: as `ncc_error`.
+    """
+    everyone = labels if shard is None else shard.labels
+    classes = int(everyone.max()) + 1 if len(everyone) else 0
+    check_features(features, labels, classes, sharded=shard is not None)
+    count = torch.bincount(everyone, minlength=classes).cpu()
+    ways = _check_episodes(count, shots, ways, episodes)
+    device = features.device
+    rows = torch.arange(len(features)) if shard is None else shard.rows.cpu()
+    reduce: Reduce = (lambda tensor: tensor) if shard is None else shard.reduce
+    generator = generator or torch.Generator().manual_seed(0)
+    supports = _Supports.build(everyone.cpu(), count, rows, max(shots), device)
+    order = sorted(range(len(shots)), key=lambda s: shots[s])
+    errors = torch.zeros(len(shots), episodes, device=device)
+    with exact_arithmetic(device):
+        centre = reduce(features.float().sum(0)) / len(everyone)
+        data = features.float() - centre
+        own = torch.nn.functional.one_hot(labels.long(), classes).float()
+        chunk = max(1, CHUNK_ELEMENTS // (max(len(data), 1) * classes))
+        for begin in range(0, episodes, chunk):
+            drawn = min(chunk, episodes - begin)
+            chosen = _choose(classes, ways, drawn, generator).to(device)
+            places = supports.draw(drawn, generator).to(device)
+            total = torch.zeros(drawn * classes, data.shape[1], device=device)
+            support = torch.zeros(drawn, len(data) + 1, dtype=torch.bool, device=device)
+            done = 0
+            for s in order:
+                new = places[:, :, done : shots[s]].flatten(0, 1)
+                if new.shape[1]:
+                    total += reduce(_sum_rows(new, data))
+                    support.scatter_(1, new.reshape(drawn, -1), True)
+                    done = shots[s]
+                wrong = _wrong(data, total / shots[s], labels, chosen)
+                wrong = (wrong & ~support[:, : len(data)]).float() @ own
+                rate = reduce(wrong) / (count.to(device) - shots[s])
+                errors[s, begin : begin + drawn] = (rate * chosen).sum(1) / ways
+    return errors.mean(1), errors.std(1) / episodes**0.5
+
+
+@dataclass(frozen=True)
+class _Supports:
+    """Draws the samples of every class in random order."""
+
+    member: Tensor  # [C, n] local row of each sample of each class; `absent` where not here
+    padded: Tensor  # [C, n] bool, beyond a class's count
+    most: int  # samples drawn per class
+
+    @classmethod
+    def build(
+        cls, everyone: Tensor, count: Tensor, rows: Tensor, most: int, device: torch.device
+    ) -> _Supports:
+        local = torch.full((len(everyone),), len(rows))
+        local[rows] = torch.arange(len(rows))
+        start = count.cumsum(0) - count
+        column = torch.arange(int(count.max()))
+        padded = column >= count[:, None]
+        by_class = everyone.argsort(stable=True)
+        place = (start[:, None] + column).clamp(max=len(everyone) - 1)
+        return cls(member=local[by_class[place]], padded=padded, most=most)
+
+    def draw(self, episodes: int, generator: torch.Generator) -> Tensor:
+        """Rows [episodes, C, most] of a random order of each class without replacement."""
+        keys = torch.rand(episodes, *self.member.shape, generator=generator)
+        keys.masked_fill_(self.padded, 2.0)
+        first = keys.topk(self.most, dim=2, largest=False, sorted=True).indices
+        return self.member.expand(episodes, -1, -1).gather(2, first)
+
+
+def _choose(classes: int, ways: int, episodes: int, generator: torch.Generator) -> Tensor:
+    """Classes of each episode, bool [episodes, C]."""
+    if ways == classes:
+        return torch.ones(episodes, classes, dtype=torch.bool)
+    keys = torch.rand(episodes, classes, generator=generator)
+    chosen = torch.zeros(episodes, classes, dtype=torch.bool)
+    return chosen.scatter_(1, keys.topk(ways, dim=1).indices, True)
+
+
+def _sum_rows(places: Tensor, data: Tensor) -> Tensor:
+    """Sums [B, D] of the rows `places` [B, k] of data [n, D]; row n, of another process, is 0."""
+    table = torch.cat([data, data.new_zeros(1, data.shape[1])])
+    return embedding_bag(places, table, mode="sum")
+
+
+def _wrong(data: Tensor, centres: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
+    """Whether each sample is nearest to another class's centre, bool [episodes, n]."""
+    episodes, classes = chosen.shape
+    score = data @ centres.T
+    score -= centres.square().sum(1) / 2
+    score = score.view(-1, episodes, classes)
+    if not bool(chosen.all()):
+        score.masked_fill_(~chosen, -torch.inf)
+    return (score.argmax(2) != labels[:, None]).T
+
+
+def _check_episodes(count: Tensor, shots: Sequence[int], ways: int | None, episodes: int) -> int:
+    for m in shots:
+        if m < 1:
+            raise ValueError(f"shots must be at least 1, got {m}.")
+        short = (count <= m).nonzero().flatten().tolist()
+        if short:
+            listed = ", ".join(f"class {c} has {int(count[c])}" for c in short[:5])
+            raise ValueError(
+                f"shots={m} leaves no sample to classify: {listed}"
+                f"{' ...' if len(short) > 5 else ''}. Each class needs at least {m + 1} samples."
+            )
+    classes = len(count)
+    if ways is not None and not 2 <= ways <= classes:
+        raise ValueError(f"ways must be between 2 and the {classes} classes, got {ways}.")
+    if episodes < 2:
+        raise ValueError(f"episodes must be at least 2 for a standard error, got {episodes}.")
+    return ways or classes

@@ -1,0 +1,108 @@
+// What every part of the page uses. The parts are joined, in one scope, in the order of html.py.
+
+const METRICS = ["cdnv", "directional_cdnv"];
+const TITLES = { cdnv: "CDNV", directional_cdnv: "Directional CDNV" };
+
+const report = JSON.parse(document.getElementById("report-data").textContent);
+const by = (id) => document.getElementById(id);
+const unique = (items) => [...new Set(items)];
+
+// What a refresh keeps. Storage may be refused to a page opened from a file: then nothing is kept.
+const storage = {
+  load(name) {
+    try { return JSON.parse(sessionStorage.getItem(location.pathname + name)); } catch { return null; }
+  },
+  save(name, value) {
+    try { sessionStorage.setItem(location.pathname + name, JSON.stringify(value)); } catch { /* not kept */ }
+  },
+};
+
+const kept = storage.load("state") ?? {};
+const state = {
+  encoder: kept.encoder ?? null,
+  task: kept.task ?? null,
+  average: kept.average ?? null,
+  step: kept.step ?? null, // null: the latest, also after a refresh
+  shots: kept.shots ?? null,
+  finished: report.finished,
+  live: kept.finished === report.finished ? kept.live : !report.finished,
+  theme: kept.theme ?? null, // null: what the system prefers
+};
+const save = () => storage.save("state", state);
+
+function element(tag, text = "", className = "") {
+  const made = document.createElement(tag);
+  if (text) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function format(value) {
+  if (value === null || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(1).replace("e", "\u2009×\u200910^").replace("+", "");
+  if (size >= 100) return Math.round(value).toLocaleString("en-US");
+  if (size >= 10) return value.toFixed(1);
+  return size >= 1 ? value.toFixed(2) : value.toFixed(2 - Math.floor(Math.log10(size)));
+}
+
+// Three digits, never below the value: a bound must stay true as it is printed.
+function formatUp(value) {
+  if (!(value > 0) || value >= 100) return format(value);
+  const scale = 10 ** (2 - Math.floor(Math.log10(value)));
+  return format(Math.ceil(value * scale - 1e-6) / scale);
+}
+
+function change(start, now) {
+  if (!(start > 0) || !(now > 0)) return { text: "–", className: "" };
+  const factor = start / now;
+  if (Math.abs(Math.log(factor)) < 0.005) return { text: "unchanged", className: "" };
+  return factor > 1
+    ? { text: `↓ ${format(factor)}×`, className: "down" }
+    : { text: `↑ ${format(1 / factor)}×`, className: "" };
+}
+
+const dark = () => (state.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const themed = (figures) => structuredClone(figures[dark() ? "dark" : "light"]);
+const view = () => report.views.find((v) => v.encoder === state.encoder && v.task === state.task);
+const average = () => view().averages.find((a) => a.name === state.average);
+
+// The place of the chosen probe among those that a part of the page holds.
+function place(steps) {
+  const later = state.step === null ? -1 : steps.findIndex((step) => step >= state.step);
+  return later < 0 ? steps.length - 1 : later;
+}
+
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]] };
+
+// The plotting library is the last and longest script of the page: numbers and tables do not wait.
+async function plot(id, data, layout) {
+  if (window.Plotly) await Plotly.react(id, data, layout, CONFIG);
+}
+
+function setSlider(id, { steps, labels }) {
+  const at = place(steps);
+  Object.assign(by(id), { max: steps.length - 1, value: at, disabled: steps.length < 2 });
+  by(id).setAttribute("aria-valuetext", labels[at]);
+  by(`${id}-text`).textContent = labels[at];
+}
+
+// The dotted line that marks the chosen probe in a chart over training.
+function marker(layout, steps) {
+  const x = steps[place(steps)] + 1;
+  return { type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", layer: "below",
+    line: { color: layout.xaxis.tickfont.color, width: 1, dash: "dot" } };
+}
+
+function segments(id, name, values, current, words = (value) => value) {
+  const radios = values.map((value) => {
+    const label = element("label");
+    const input = Object.assign(element("input"), {
+      type: "radio", name, value, id: `${name}-${value}`, checked: value === current,
+    });
+    label.append(input, element("span", words(value)));
+    return label;
+  });
+  by(id).replaceChildren(by(id).firstElementChild, ...radios);
+}

@@ -1,0 +1,98 @@
+"""What a report shows of few-shot learning: measured error and its bounds, by shots and step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnc_lightning.reporting.records import Record, Run
+from dnc_lightning.reporting.views import View, moment, thinned
+
+Series = Literal["few_shot_error", "certificate", "theorem_4_1", "luthra_2025"]
+
+MEASURED: Series = "few_shot_error"
+BOUNDS: tuple[Series, ...] = ("certificate", "theorem_4_1", "luthra_2025")
+SERIES: tuple[Series, ...] = (MEASURED, *BOUNDS)
+ERROR_SE, LOW, HIGH = "few_shot_error_se", "certificate_low", "certificate_high"
+TARGET_ERROR = 0.1  # where the header names none
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Few-shot numbers of one encoder and one task, over K probes and M numbers of shots."""
+
+    shots: tuple[int, ...]  # [M] labelled samples per class, rising
+    steps: NDArray[np.int64]  # [K]
+    labels: tuple[str, ...]  # [K] "step 12 · epoch 0 · 33 s"
+    chance: float | None  # error of guessing; None where the classes are unknown
+    target: float  # error that `needed` speaks of
+    values: Mapping[Series, NDArray[np.float64]]  # each [K, M], nan where absent
+    error_se: NDArray[np.float64]  # [K, M] standard error of the measured error
+    low: NDArray[np.float64]  # [K, M] 95 % interval of the population certificate
+    high: NDArray[np.float64]  # [K, M]
+    needed: NDArray[np.float64]  # [K] least shots for `target`, nan where none suffice
+    asked: bool  # whether the last probe recorded `needed`
+
+    @property
+    def middle(self) -> int:
+        """Position in `shots` to start with: the middle one of those measured, or held."""
+        for names in ((MEASURED,), SERIES):
+            held = [np.isfinite(self.values[name]).any(axis=0) for name in names]
+            having = np.flatnonzero(np.any(held, axis=0))
+            if having.size:
+                return int(having[having.size // 2])
+        return len(self.shots) // 2
+
+
+def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
+    """Gather the few-shot numbers of one view.
+
+    Args:
+        run: The run; its header names the "shots", and may name "ways" and "target_error".
+        view: Encoder and task.
+        max_probes: Most probes to keep, thinned evenly; the first and the last always stay.
+
+    Returns:
+        The numbers of those probes that hold any, or None if no probe does.
+    """
+    shots = sorted({int(m) for m in run.header.get("shots") or ()})
+    keys = {f"{view.prefix}/{name}/{m}" for name in SERIES for m in shots}
+    having = [i for i, record in enumerate(run.records) if not keys.isdisjoint(record.scalars)]
+    if not having:
+        return None
+    records = [run.records[i] for i in thinned(having, max_probes)]
+    held = set().union(*(record.scalars for record in records))
+    shots = [m for m in shots if any(f"{view.prefix}/{name}/{m}" in held for name in SERIES)]
+    needed = f"{view.prefix}/shots_needed"
+
+    def table(name: str) -> NDArray[np.float64]:
+        return _table(records, [f"{view.prefix}/{name}/{m}" for m in shots])
+
+    return FewShot(
+        shots=tuple(shots),
+        steps=np.array([record.step for record in records], dtype=np.int64),
+        labels=tuple(moment(record) for record in records),
+        chance=_chance(run.header.get("ways"), len(view.classes)),
+        target=float(run.header.get("target_error") or TARGET_ERROR),
+        values={name: table(name) for name in SERIES},
+        error_se=table(ERROR_SE),
+        low=table(LOW),
+        high=table(HIGH),
+        needed=_table(records, [needed])[:, 0],
+        asked=needed in records[-1].scalars,
+    )
+
+
+def _table(records: Sequence[Record], keys: Sequence[str]) -> NDArray[np.float64]:
+    rows = [[record.scalars.get(key, math.nan) for key in keys] for record in records]
+    return np.array(rows, dtype=np.float64).reshape(len(records), len(keys))
+
+
+def _chance(ways: int | None, classes: int) -> float | None:
+    told_apart = min(int(ways), classes) if ways and classes else int(ways or classes)
+    return 1 - 1 / told_apart if told_apart > 1 else None

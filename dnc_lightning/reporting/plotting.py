@@ -1,0 +1,153 @@
+"""What every picture shares: type, axes, ticks and the way to a plotly figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dnc_lightning.reporting.theme import FONT, Theme
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+FEW_POINTS = 60  # up to here each probe gets its own dot on a line over training
+
+
+def require_plotly() -> None:
+    """Check that figures can be drawn.
+
+    Raises:
+        ModuleNotFoundError: If plotly is not installed; the message names the extra.
+    """
+    try:
+        import plotly  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'figures and HTML reports need plotly: pip install "dnc_lightning[report]"'
+        ) from error
+
+
+def figure_from(spec: dict[str, Any]) -> Figure:
+    """Return plain JSON values, "data" and "layout", as a plotly figure."""
+    require_plotly()
+    import plotly.graph_objects as go
+
+    return go.Figure(spec).update_layout(template="none")
+
+
+def base_layout(theme: Theme) -> dict[str, Any]:
+    """Return the layout that every picture starts from, as plain JSON values."""
+
+    def axis() -> dict[str, Any]:
+        return {
+            "gridcolor": theme.rule,
+            "zeroline": False,
+            "automargin": True,
+            "tickfont": {"color": theme.muted, "size": 12},
+            "title": {"font": {"color": theme.muted, "size": 12}, "standoff": 10},
+        }
+
+    return {
+        "xaxis": axis(),
+        "yaxis": axis(),
+        "font": {"family": FONT, "color": theme.ink, "size": 13},
+        "paper_bgcolor": theme.panel,
+        "plot_bgcolor": theme.panel,
+        "margin": {"l": 8, "r": 12, "t": 34, "b": 8},
+        "hovermode": "x unified",
+        "hoverlabel": {
+            "bgcolor": theme.panel,
+            "bordercolor": theme.rule,
+            "font": {"color": theme.ink},
+        },
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "dragmode": False,
+        "uirevision": "kept",
+    }
+
+
+def step_axis(last: int) -> dict[str, Any]:
+    """Return the settings of a logarithmic axis of optimizer steps.
+
+    Positions on it are step + 1, so that the probe before the first step has a place; the ticks
+    show true steps, and hovering shows a point's `customdata`.
+
+    Args:
+        last: The last step that is drawn.
+    """
+    last = max(last, 10)
+    right = math.log10(last + 1)
+    steps = [0, *(int(tick) for tick in log_ticks(0.0, math.log10(last)))]
+    return {
+        "type": "log",
+        "range": [-0.04 * right, 1.03 * right],
+        "tickvals": [step + 1 for step in steps],
+        "ticktext": [short(step) for step in steps],
+        "unifiedhovertitle": {"text": "%{customdata}"},
+    }
+
+
+def log_axis(low: float, high: float) -> dict[str, Any]:
+    """Return the settings of a logarithmic axis from 10**low to 10**high."""
+    ticks = log_ticks(low, high)
+    return {
+        "type": "log",
+        "range": [low, high],
+        "tickvals": ticks,
+        "ticktext": [plain(tick) for tick in ticks],
+    }
+
+
+def nothing_to_draw(theme: Theme) -> dict[str, Any]:
+    """Return the annotation of a picture without a single value."""
+    return {
+        "text": "No value is defined yet",
+        "x": 0.5,
+        "y": 0.5,
+        "xref": "paper",
+        "yref": "paper",
+        "showarrow": False,
+        "font": {"color": theme.muted, "size": 14},
+    }
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Choose tick values between 10**low and 10**high: decades, or 1-2-5 if the span is short.
+
+    Returns:
+        Rising values, at most about a dozen.
+    """
+    if high - low <= 0.7:
+        mantissas: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
+    else:
+        mantissas = (1, 2, 5) if high - low <= 2.6 else (1,)
+    every = max(1, math.ceil((high - low) / 10))
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    values = (mantissa * 10.0**decade for decade in decades for mantissa in mantissas
+              if decade % every == 0)  # fmt: skip
+    return [v for v in values if low - 1e-9 <= math.log10(v) <= high + 1e-9]
+
+
+def positive(values: Iterable[float]) -> list[float | None]:
+    """Return six digits of each value, None for those that a logarithmic axis cannot show."""
+    return [float(f"{v:.6g}") if math.isfinite(v) and v > 0 else None for v in values]
+
+
+def padded(values: Sequence[float]) -> tuple[float, float]:
+    """Return log10 of the least and greatest of positive values, with some room around them."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    pad = max(0.06 * (high - low), 0.15)
+    return low - pad, high + pad
+
+
+def short(step: int) -> str:
+    """Return a step as a tick shows it: "500", "10k", "2.5M"."""
+    if step >= 1_000_000:
+        return f"{step / 1e6:g}M"
+    return f"{step / 1000:g}k" if step >= 10_000 else f"{step:,}"
+
+
+def plain(value: float) -> str:
+    """Return a tick value without an exponent, unless it is very small or large."""
+    return f"{value:,.6f}".rstrip("0").rstrip(".") if 1e-5 < value < 1e6 else f"{value:.0e}"

@@ -1,0 +1,203 @@
+"""Few-shot numbers from the records, and the two pictures of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dnc_lightning.reporting import read_run
+from dnc_lightning.reporting.few_shot import FewShot, few_shot
+from dnc_lightning.reporting.few_shot_figures import outline, shots_figure, tightness_figure
+from dnc_lightning.reporting.html import write_report
+from dnc_lightning.reporting.records import Record, RecordWriter
+from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
+from dnc_lightning.reporting.views import views
+
+MakeRun = Callable[..., Path]
+LABEL = "probe/label"
+
+
+def read(folder: Path, *, max_probes: int = 10**6) -> FewShot | None:
+    run = read_run(folder)
+    return few_shot(run, views(run)[0], max_probes=max_probes)
+
+
+def found(folder: Path, *, max_probes: int = 10**6) -> FewShot:
+    numbers = read(folder, max_probes=max_probes)
+    assert numbers is not None
+    return numbers
+
+
+def written(
+    folder: Path, scalars: list[dict[str, float]], classes: int = 4, **header: Any
+) -> FewShot | None:
+    names = [f"class {i}" for i in range(classes)]
+    writer = RecordWriter(folder)
+    writer.open(
+        {"tasks": {"label": names}, "prefixes": {"backbone": {"label": LABEL}}, "shots": [1, 5, 10]}
+        | header
+    )
+    for step, values in enumerate(scalars):
+        keyed = {f"{LABEL}/{name}": value for name, value in values.items()}
+        writer.append(Record(step, 0, 0.0, keyed), {})
+    return read(folder)
+
+
+def test_numbers_follow_the_records(make_run: MakeRun) -> None:
+    folder = make_run(records=5)
+    run, numbers = read_run(folder), found(folder)
+    assert numbers.shots == (1, 5, 10, 50, 100)
+    assert (numbers.chance, numbers.target, numbers.asked) == (0.9, 0.1, True)
+    assert numbers.steps.tolist() == [record.step for record in run.records]
+    for name, values in numbers.values.items():
+        for column, m in enumerate(numbers.shots):
+            np.testing.assert_array_equal(values[:, column], run.series(f"{LABEL}/{name}/{m}")[1])
+    for name, values in (
+        ("few_shot_error_se", numbers.error_se),
+        ("certificate_low", numbers.low),
+        ("certificate_high", numbers.high),
+    ):
+        np.testing.assert_array_equal(values[:, 2], run.series(f"{LABEL}/{name}/10")[1])
+    np.testing.assert_array_equal(numbers.needed, run.series(f"{LABEL}/shots_needed")[1])
+    assert math.isnan(numbers.needed[0])
+    assert numbers.needed[-1] > 100
+
+
+def test_records_without_the_keys_have_no_numbers(make_run: MakeRun) -> None:
+    assert read(make_run(records=3, few_shot=False)) is None
+    assert read(make_run(records=3, header={"shots": None})) is None
+    assert read(make_run(records=3, header={"shots": [2, 3]})) is None
+
+
+def test_records_and_shots_that_hold_nothing_are_left_out(tmp_path: Path) -> None:
+    numbers = written(
+        tmp_path, [{"cdnv": 1.0}, {"certificate/10": 0.5}, {"theorem_4_1/1": 9.0, "cdnv": 1.0}]
+    )
+    assert numbers is not None
+    assert (numbers.shots, numbers.steps.tolist(), numbers.asked) == ((1, 10), [1, 2], False)
+    np.testing.assert_array_equal(numbers.values["certificate"], [[np.nan, 0.5], [np.nan, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("classes", "ways", "chance"),
+    [(4, None, 0.75), (4, 2, 0.5), (4, 9, 0.75), (1, None, None), (0, 5, 0.8), (0, None, None)],
+)
+def test_chance(tmp_path: Path, classes: int, ways: int | None, chance: float | None) -> None:
+    numbers = written(tmp_path, [{"certificate/1": 0.5}], classes, ways=ways, target_error=0.25)
+    assert numbers is not None
+    assert numbers.chance == (None if chance is None else pytest.approx(chance))
+    assert numbers.target == 0.25
+
+
+@pytest.mark.parametrize(
+    ("scalars", "middle"),
+    [
+        ({f"few_shot_error/{m}": 0.1 for m in (1, 5, 10)}, 5),
+        ({"few_shot_error/1": 0.1, "few_shot_error/10": math.nan, "certificate/5": 0.3}, 1),
+        ({"certificate/5": 0.3, "certificate/10": 0.2}, 10),
+        ({"certificate/5": math.nan}, 5),
+    ],
+)
+def test_the_middle_shots_that_have_data_come_first(
+    tmp_path: Path, scalars: dict[str, float], middle: int
+) -> None:
+    numbers = written(tmp_path, [scalars])
+    assert numbers is not None
+    assert numbers.shots[numbers.middle] == middle
+
+
+def test_probes_are_thinned_with_both_ends_kept(make_run: MakeRun) -> None:
+    folder = make_run(records=40)
+    all_steps, steps = found(folder).steps, found(folder, max_probes=7).steps
+    assert (len(steps), steps[0], steps[-1]) == (7, 0, all_steps[-1])
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
+    numbers = found(make_run(records=6))
+    figure = shots_figure(numbers, 2, theme)
+    names = [trace.name for trace in figure.data]
+    band, *bounds, measured, chance = figure.data
+    assert names[1:] == ["Certificate", "Theorem 4.1", "2025 bound", "Measured", "Chance 0.9"]
+    for trace, name in zip(bounds, ("certificate", "theorem_4_1", "luthra_2025"), strict=True):
+        np.testing.assert_allclose(trace.y, numbers.values[name][2], rtol=1e-3)
+        assert trace.line.color == getattr(theme, name)
+    assert measured.line.color == theme.ink
+    assert measured.y[-1] is None  # not measured at 100 shots
+    np.testing.assert_allclose(measured.error_y.array[:4], 2 * numbers.error_se[2, :4], rtol=1e-3)
+    assert measured.text[0] == f"{numbers.values['few_shot_error'][2, 0]:.3g} ± 0.011"
+    assert set(chance.y) == {0.9}
+    assert band.x == (1, 5, 10, 50, 100, 100, 50, 10, 5, 1)
+    np.testing.assert_allclose(band.y[:5], numbers.high[2], rtol=1e-3)
+    assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
+    assert figure.layout.yaxis.range == shots_figure(numbers, 0).layout.yaxis.range
+
+
+def test_the_picture_over_training(make_run: MakeRun) -> None:
+    numbers = found(make_run(records=6))
+    figure = tightness_figure(numbers, 5)
+    certificate, measured = figure.data[2], figure.data[5]
+    assert certificate.x == tuple(numbers.steps + 1)
+    assert certificate.customdata == numbers.labels
+    np.testing.assert_allclose(certificate.y, numbers.values["certificate"][:, 1], rtol=1e-3)
+    np.testing.assert_allclose(measured.y, numbers.values["few_shot_error"][:, 1], rtol=1e-3)
+    upper = numbers.values["few_shot_error"][:, 1] + 2 * numbers.error_se[:, 1]
+    np.testing.assert_allclose(figure.data[1].y[:6], upper, rtol=1e-3)
+    with pytest.raises(ValueError, match=r"shots among \(1, 5, 10, 50, 100\), got 7"):
+        tightness_figure(numbers, 7)
+
+
+def test_a_zero_error_lies_on_the_floor_and_huge_bounds_do_not_stretch_the_axis(
+    tmp_path: Path,
+) -> None:
+    scalars = {"few_shot_error/1": 0.0, "few_shot_error_se/1": 0.0, "certificate/1": 0.02}
+    numbers = written(tmp_path, [scalars | {"theorem_4_1/1": 1e12, "luthra_2025/1": math.inf}])
+    assert numbers is not None
+    figure = shots_figure(numbers)
+    low, high = figure.layout.yaxis.range
+    measured = figure.data[4]
+    assert measured.y[0] == pytest.approx(10**low, rel=1e-3)
+    assert measured.text[0] == "0 ± 0"
+    assert 3 < high < 3.5
+    assert figure.layout.yaxis.ticktext[0] == "0.02"
+
+
+def test_undefined_numbers_give_a_picture_that_says_so(make_run: MakeRun) -> None:
+    numbers = found(make_run(records=3, undefined=True))
+    for figure in (shots_figure(numbers), tightness_figure(numbers, 10)):
+        assert "No value is defined yet" in [note.text for note in figure.layout.annotations]
+
+
+def test_a_band_is_broken_at_gaps() -> None:
+    low = np.array([0.1, 0.2, np.nan, 0.3, np.nan, 0.0, 0.5])
+    band = outline([1, 2, 3, 4, 5, 6, 7], low, low + 0.5, 0.01)
+    assert band["x"] == [1, 2, 2, 1, None, 6, 7, 7, 6]
+    assert band["y"] == [0.6, 0.7, 0.2, 0.1, None, 0.5, 1.0, 0.5, 0.01]
+
+
+def test_the_page_holds_the_numbers_of_every_view_in_little_space(make_run: MakeRun) -> None:
+    options: dict[str, Any] = {
+        "records": 200,
+        "tasks": {"a": ["x", "y", "z"], "b": ["u", "v"]},
+        "encoders": ("student", "teacher"),
+    }
+    sizes = []
+    for held in (True, False):
+        folder = make_run(few_shot=held, **options)
+        path = write_report(folder, folder / "report.html")
+        sizes.append(path.stat().st_size)
+        match = re.search(r'id="report-data">(.*?)</script>', path.read_text(encoding="utf-8"))
+        assert match
+        pages = [view["fewShot"] for view in json.loads(match[1])["views"]]
+        assert [page is not None for page in pages] == [held] * 4
+        if held:
+            assert {(len(page["atProbe"]), len(page["atShots"])) for page in pages} == {(200, 5)}
+            assert pages[0]["shown"] == 10
+    assert sizes[0] - sizes[1] < 2.5e6
