@@ -75,6 +75,28 @@ def falls_table(records: Sequence[Record]) -> Table:
     return table
 
 
+def bounds_table(record: Record, task: str, shots: Sequence[int]) -> Table:
+    """Return measured few-shot error and its bounds at one probe, one row per number of shots.
+
+    Args:
+        record: The probe.
+        task: Its task.
+        shots: Labelled samples per class.
+    """
+    table = Table(title=f"Few-shot error, task {task!r}, step {record.step}")
+    kinds = ("certificate", "joint", "theorem_4_1", "luthra_2025")
+    for name in ("m", "measured", "certificate", "joint", "Theorem 4.1", "2025 bound"):
+        table.add_column(name, justify="right")
+    for m in shots:
+        error, spread = (
+            record.scalars.get(f"probe/{task}/{key}/{m}", float("nan"))
+            for key in ("few_shot_error", "few_shot_error_se")
+        )
+        bounds = (record.scalars.get(f"probe/{task}/{kind}/{m}", float("nan")) for kind in kinds)
+        table.add_row(str(m), f"{error:.3f} ± {spread:.3f}", *(f"{bound:.3g}" for bound in bounds))
+    return table
+
+
 def show(cli: RecipeCLI, console: Console) -> None:
     """Print the outcome of a finished run and where to look further."""
     trainer = cli.trainer
@@ -85,7 +107,11 @@ def show(cli: RecipeCLI, console: Console) -> None:
         for logger in trainer.loggers
         if isinstance(logger, WandbLogger)
     ]
-    console.print(falls_table(read_run(probe.run_dir_).records))
+    run = read_run(probe.run_dir_)
+    console.print(falls_table(run.records))
+    for task in run.header["tasks"]:
+        for record in (run.records[0], run.records[-1]):
+            console.print(bounds_table(record, task, run.header["shots"]))
     # One path per line and no wrapping, so that a terminal can open or copy them.
     console.print(f"HTML report:     {report.path_}", soft_wrap=True)
     console.print(f"records:         {probe.run_dir_}", soft_wrap=True)

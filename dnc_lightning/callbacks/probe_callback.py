@@ -230,7 +230,8 @@ class ProbeCallback(Callback):
 
     def _probe(self, trainer: Trainer) -> None:
         began, step = time.monotonic(), trainer.global_step
-        result = self.engine_.probe()
+        thorough = self.last_step_ < 0 or step >= trainer.estimated_stepping_batches
+        result = self.engine_.probe(thorough=thorough)
         self._last_time_ = time.monotonic()
         seconds = self._last_time_ - began
         self.probe_seconds_ += seconds

@@ -244,14 +244,14 @@ def _luthra_mean(geometry: ClassGeometry, classes: int, rivals: int, m: Tensor) 
 def _luthra(directional: Tensor, v: Tensor, root_v: Tensor, m: Tensor) -> Tensor:
     """Min over a >= 5 of Vt (1/2 - A/a)^-2 + a B, with A = 2 + 2^(3/2)/m, elementwise.
 
-    The stationary point a = 2A + x solves x^3 = p (x + 2A) with p = 16 A Vt / B: Newton's method
-    from above on a function that is convex there.
+    The stationary point a = 2A + x solves x^3 = p (x + 2A) with p = 16 A Vt / B: Newton's method on
+    a function that is convex there, from at most sqrt(2) times the solution.
     """
     a0 = 2 + 2**1.5 / m
     slope = (2 * (root_v + v) / m.sqrt() + v / m) / 4
     p = 16 * a0 * directional / slope
     x = torch.maximum((2 * p).sqrt(), (4 * a0 * p).pow(1 / 3))
-    for _ in range(60):
+    for _ in range(10):
         x = x - (x**3 - p * (x + 2 * a0)) / (3 * x.square() - p).clamp(
             min=torch.finfo(x.dtype).tiny
         )

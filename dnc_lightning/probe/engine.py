@@ -135,11 +135,14 @@ class ProbeEngine:
         parts = [self.prefix, encoder, task] if len(self.names) > 1 else [self.prefix, task]
         return "/".join(parts)
 
-    def probe(self) -> ProbeResult:
+    def probe(self, *, thorough: bool = False) -> ProbeResult:
         """Embed and measure; never raises.
 
         While BatchNorm layers still hold their initial statistics, they borrow those of probe
         images, and the values without are kept as `uncalibrated`.
+
+        Args:
+            thorough: Also compute what takes longer than the rest, see `measure`.
 
         Returns:
             The numbers, the same on every rank; without scalars of an encoder that failed.
@@ -164,7 +167,7 @@ class ProbeEngine:
                 lambda: self.embedder.embed_calibrated(layers, self.bank, self.calibration()),
             )
         if features is not None:
-            self._measure(features, result)
+            self._measure(features, result, thorough)
         return result
 
     def _attempt(
@@ -183,10 +186,13 @@ class ProbeEngine:
             result.warnings.append("The probe failed on another rank and is skipped.")
         return None if int(failed) else features
 
-    def _measure(self, features: dict[str, Tensor], result: ProbeResult) -> None:
+    def _measure(
+        self, features: dict[str, Tensor], result: ProbeResult, thorough: bool = False
+    ) -> None:
         for encoder, values in features.items():
             for name, task in self.tasks.items():
-                found = measure(values, task.labels, task, self.plan, self.shards.get(name))
+                shard = self.shards.get(name)
+                found = measure(values, task.labels, task, self.plan, shard, thorough=thorough)
                 key = self.key(encoder, name)
                 result.scalars.update({f"{key}/{k}": v for k, v in found.scalars.items()})
                 result.matrices.update(

@@ -18,6 +18,7 @@ from dnc_lightning.functional import (
     class_geometry,
     collapse_summary,
     directional_cdnv,
+    few_shot_bound,
     population_estimate,
 )
 from dnc_lightning.functional.few_shot import Shard, ncc_errors
@@ -25,6 +26,9 @@ from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.probe.labels import Task
 
 BUILT_IN = ("collapse", "few_shot")
+
+JOINT_CLASSES = 32
+"""Most classes of a task whose joint certificate a probe computes."""
 
 EPISODES = 20
 """Few-shot episodes of a probe; each classifies all samples but its supports."""
@@ -65,7 +69,13 @@ class Plan:
 
 
 def measure(
-    features: Tensor, labels: Tensor, task: Task, plan: Plan, shard: Shard | None
+    features: Tensor,
+    labels: Tensor,
+    task: Task,
+    plan: Plan,
+    shard: Shard | None,
+    *,
+    thorough: bool = False,
 ) -> Measurement:
     """Compute every metric of one encoder and task.
 
@@ -75,6 +85,8 @@ def measure(
         task: Names the C classes.
         plan: What to compute.
         shard: Where the samples stand among those of all processes; None for one process.
+        thorough: Also the joint certificate, which takes longer than all the rest, for tasks of up
+            to `JOINT_CLASSES` classes.
 
     Returns:
         Scalars, matrices and warnings; the scalars of CDNV are nan when a feature is not finite.
@@ -98,7 +110,7 @@ def measure(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if plan.collapse or plan.few_shot:
-            _built_in(found, features, labels, task, plan, shard)
+            _built_in(found, features, labels, task, plan, shard, thorough)
         for name, metric in plan.metrics.items():
             try:
                 fresh = metric.clone().to(features.device)
@@ -116,10 +128,12 @@ def _built_in(
     task: Task,
     plan: Plan,
     shard: Shard | None,
+    thorough: bool,
 ) -> None:
     reduce = None if shard is None else shard.reduce
     classes = len(task.classes)
-    geometry = class_geometry(features, labels, num_classes=classes, reduce=reduce)
+    joint = thorough and plan.few_shot and classes <= JOINT_CLASSES
+    geometry = class_geometry(features, labels, num_classes=classes, joint=joint, reduce=reduce)
     scalars: dict[str, Tensor] = {}
     if plan.collapse:
         scalars |= collapse_summary(geometry)
@@ -128,6 +142,9 @@ def _built_in(
     shots = plan.shots if plan.few_shot else ()
     if plan.few_shot:
         scalars |= bound_summary(geometry, shots, plan.ways)
+        if joint:
+            for m in shots:
+                scalars[f"joint/{m}"] = few_shot_bound(geometry, m, kind="joint", ways=plan.ways)
         possible = [m for m in shots if m < int(geometry.count.min())]
         if possible:
             mean, error = ncc_errors(

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import BOUNDS, MEASURED, SERIES, FewShot, Series
-from dnc_lightning.reporting.few_shot_style import band_trace, chance_traces, frame, line_traces
+from dnc_lightning.reporting.few_shot import BOUNDS, MEASURED, FewShot, Series
+from dnc_lightning.reporting.few_shot_style import (
+    ErrorScale,
+    band_trace,
+    chance_traces,
+    frame,
+    line_traces,
+)
 from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
     figure_from,
-    log_axis,
-    log_ticks,
-    padded,
-    plain,
     step_axis,
 )
 from dnc_lightning.reporting.theme import LIGHT, Theme
@@ -30,7 +32,6 @@ from dnc_lightning.reporting.theme import LIGHT, Theme
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-LEAST, MOST = 1e-5, 1e3  # an axis reaches no further: above it every bound is as empty
 STANDARD_ERRORS = 2  # either way, of an error bar or band
 
 Matrix = NDArray[np.float64]
@@ -39,8 +40,8 @@ Matrix = NDArray[np.float64]
 def shots_figure(few_shot: FewShot, at: int = -1, theme: Theme = LIGHT) -> Figure:
     """Draw error and bounds against shots at one probe, both axes logarithmic.
 
-    The vertical axis is the same for every probe, so that pictures compare. A zero lies on its
-    lower end, and values above 1,000 lie outside.
+    The vertical axis is the same for every probe, so that pictures compare; above 1, where bounds
+    say nothing, it is compressed (see `ErrorScale`). A zero lies on its lower end.
 
     Args:
         few_shot: What to draw.
@@ -93,7 +94,7 @@ def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
         "unifiedhovertitle": {"text": "%{x:,} labelled samples per class"},
     }
     layout["xaxis"]["title"]["text"] = "Labelled samples per class, m"
-    layout["yaxis"] |= _axis(few_shot, slice(None))
+    layout["yaxis"] |= ErrorScale.of(few_shot).axis()
     traces = [band_trace("certificate", theme), *line_traces(theme, "lines+markers")]
     traces[-1]["error_y"] = {"type": "data", "array": [], "thickness": 1.5, "width": 5}
     return {"data": [*traces, *chance_traces(few_shot, theme, few_shot.shots)], "layout": layout}
@@ -101,17 +102,17 @@ def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
 
 def shots_traces(few_shot: FewShot) -> list[list[dict[str, Any]]]:
     """Return what each probe puts into the traces of `shots_spec`, in their order, K lists."""
-    floor = 10 ** _limits(few_shot, slice(None))[0]
+    scale = ErrorScale.of(few_shot)
     bars = STANDARD_ERRORS * np.nan_to_num(few_shot.error_se)
     shots = list(few_shot.shots)
     probes = []
     for at in range(len(few_shot.steps)):
         lines = [
-            {"x": shots, **_heights(few_shot, name, (at, slice(None)), floor)}
+            {"x": shots, **_heights(few_shot, name, (at, slice(None)), scale)}
             for name in (*BOUNDS, MEASURED)
         ]
         lines[-1]["error_y"] = {"array": [_rounded(bar) for bar in bars[at]]}
-        probes.append([outline(shots, few_shot.low[at], few_shot.high[at], floor), *lines])
+        probes.append([outline(shots, few_shot.low[at], few_shot.high[at], scale), *lines])
     return probes
 
 
@@ -119,13 +120,11 @@ def tightness_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
     """Return the frame of `tightness_figure` as plain JSON values, without its vertical axis."""
     layout = frame(few_shot, theme)
     last = int(few_shot.steps.max(initial=0))
-    layout["xaxis"] |= step_axis(last)
+    layout["xaxis"] |= step_axis(few_shot.steps.tolist(), few_shot.labels)
     layout["xaxis"]["title"]["text"] = "Optimizer steps"
     mode = "lines+markers" if len(few_shot.steps) <= FEW_POINTS else "lines"
-    lines = line_traces(theme, mode)
-    for trace in lines:
-        trace["customdata"] = list(few_shot.labels)
-    traces = [band_trace("certificate", theme), band_trace(MEASURED, theme), *lines]
+    bands = [band_trace("certificate", theme), band_trace(MEASURED, theme)]
+    traces = [*bands, *line_traces(theme, mode)]
     return {
         "data": [*traces, *chance_traces(few_shot, theme, [1, max(last, 10) + 1])],
         "layout": layout,
@@ -134,15 +133,15 @@ def tightness_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
 
 def tightness_traces(few_shot: FewShot, column: int) -> list[dict[str, Any]]:
     """Return what one number of shots puts into the traces of `tightness_spec`, in their order."""
-    floor = 10 ** _limits(few_shot, slice(column, column + 1))[0]
+    scale = ErrorScale.of(few_shot, slice(column, column + 1))
     x = (few_shot.steps + 1).tolist()
     error = few_shot.values[MEASURED][:, column]
     bar = STANDARD_ERRORS * few_shot.error_se[:, column]
     return [
-        outline(x, few_shot.low[:, column], few_shot.high[:, column], floor),
-        outline(x, error - bar, error + bar, floor),
+        outline(x, few_shot.low[:, column], few_shot.high[:, column], scale),
+        outline(x, error - bar, error + bar, scale),
         *(
-            {"x": x, **_heights(few_shot, name, (slice(None), column), floor)}
+            {"x": x, **_heights(few_shot, name, (slice(None), column), scale)}
             for name in (*BOUNDS, MEASURED)
         ),
     ]
@@ -150,17 +149,17 @@ def tightness_traces(few_shot: FewShot, column: int) -> list[dict[str, Any]]:
 
 def tightness_axis(few_shot: FewShot, column: int) -> dict[str, Any]:
     """Return the vertical axis of `tightness_figure` for one number of shots."""
-    return _axis(few_shot, slice(column, column + 1))
+    return ErrorScale.of(few_shot, slice(column, column + 1)).axis()
 
 
-def outline(x: Sequence[int], low: Matrix, high: Matrix, floor: float) -> dict[str, Any]:
+def outline(x: Sequence[int], low: Matrix, high: Matrix, scale: ErrorScale) -> dict[str, Any]:
     """Return the outline of a band: one closed polygon per stretch without a gap.
 
     Args:
         x: Positions, [N].
-        low: Lower edge [N], nan at a gap; drawn at `floor` at the least.
+        low: Lower edge [N], nan at a gap.
         high: Upper edge [N].
-        floor: Lower end of the axis.
+        scale: Where values are drawn.
 
     Returns:
         "x" and "y" of the polygons, None between two of them; a lone point has no area.
@@ -175,37 +174,39 @@ def outline(x: Sequence[int], low: Matrix, high: Matrix, floor: float) -> dict[s
             continue
         xs += [*([None] if xs else []), *(x[i] for i in stretch), *(x[i] for i in stretch[::-1])]
         edge = [(high, i) for i in stretch] + [(low, i) for i in stretch[::-1]]
-        ys += [*([None] if ys else []), *(_rounded(max(side[i], floor)) for side, i in edge)]
+        ys += [*([None] if ys else []), *(_rounded(scale.place(side[i])) for side, i in edge)]
     return {"x": xs, "y": ys}
 
 
-def _heights(few_shot: FewShot, name: Series, where: Any, floor: float) -> dict[str, Any]:
+def measured_words(error: float, standard_error: float) -> str:
+    """Return an error with as many decimals as its standard error needs, "0.205 ± 0.003"."""
+    if not standard_error > 0:
+        return f"{error:.3g}"
+    decimals = min(5, max(3, math.ceil(-math.log10(standard_error))))
+    return f"{error:.{decimals}f} ± {standard_error:.{decimals}f}"
+
+
+def bound_words(bound: float) -> str:
+    """Return three digits of a bound, never below it: it must stay true as it is printed."""
+    if not 0 < bound < 100:
+        return f"{bound:,.0f}" if bound < 1e6 else f"{bound:.1e}"
+    scale = 10.0 ** (2 - math.floor(math.log10(bound)))
+    return f"{math.ceil(bound * scale - 1e-6) / scale:.3g}"
+
+
+def _heights(few_shot: FewShot, name: Series, where: Any, scale: ErrorScale) -> dict[str, Any]:
     values = few_shot.values[name][where]
     defined = np.isfinite(values) & (values >= 0)
-    words = [f"{value:.3g}" for value in values]
     if name == MEASURED:
-        errors = few_shot.error_se[where]
-        words = [
-            f"{word} ± {error:.2g}" if error >= 0 else word
-            for word, error in zip(words, errors, strict=True)
-        ]
+        words = list(map(measured_words, values, few_shot.error_se[where]))
+    else:
+        words = list(map(bound_words, values))
     return {
-        "y": [_rounded(max(v, floor)) if d else None for v, d in zip(values, defined, strict=True)],
+        "y": [
+            _rounded(scale.place(v)) if d else None for v, d in zip(values, defined, strict=True)
+        ],
         "text": [word if d else "" for word, d in zip(words, defined, strict=True)],
     }
-
-
-def _axis(few_shot: FewShot, columns: slice) -> dict[str, Any]:
-    low, high = _limits(few_shot, columns)
-    decades = [10.0**decade for decade in range(1, math.floor(high) + 1)]
-    ticks = [*log_ticks(low, 0.0), *decades]  # finest where the bounds say something
-    return log_axis(low, high) | {"tickvals": ticks, "ticktext": [plain(tick) for tick in ticks]}
-
-
-def _limits(few_shot: FewShot, columns: slice) -> tuple[float, float]:
-    drawn = np.concatenate([few_shot.values[name][:, columns].ravel() for name in SERIES])
-    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    return padded(np.clip([*drawn, 1.0, few_shot.chance or 0.5], LEAST, MOST).tolist())
 
 
 def _apart(shots: Sequence[int]) -> list[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dnc_lightning.reporting.few_shot import BOUNDS, MEASURED, SERIES, FewShot, Series
-from dnc_lightning.reporting.plotting import base_layout, nothing_to_draw
+from dnc_lightning.reporting.plotting import base_layout, log_ticks, nothing_to_draw, plain
 from dnc_lightning.reporting.theme import Theme
 
 NAMES: dict[Series, str] = {
@@ -24,8 +26,57 @@ SYMBOLS: dict[Series, str] = {
     "theorem_4_1": "diamond",
     "luthra_2025": "triangle-up",
 }
-VACUOUS = "above 1 a bound says nothing"
-TOP = 1e9  # far above every axis
+VACUOUS = "above 1 a bound says nothing<br>(compressed scale)"
+LARGEST_VACUOUS = 0.45  # of an axis' height, for bounds above 1: drawn smaller if they need more
+LEAST, MOST = 1e-5, 1e9  # an axis reaches no further
+FOOT, HEAD = 0.06, 0.1  # of an axis' height, left free; the note on the vacuous zone needs the head
+
+
+@dataclass(frozen=True)
+class ErrorScale:
+    """A logarithmic axis of error rates on which the bounds above 1 take less room.
+
+    A value up to 1 is drawn where it is, a larger one at value ** `squeeze`: bounds that say nothing
+    may be many decades, and would push those that say something to the edge of the picture.
+    """
+
+    low: float  # log10 of the lower end
+    high: float  # log10 of the upper end, as drawn
+    squeeze: float  # at most 1
+
+    @classmethod
+    def of(cls, few_shot: FewShot, columns: slice = slice(None)) -> ErrorScale:
+        """Return the scale for all probes and some of the shots, so that pictures compare."""
+        drawn = np.concatenate([few_shot.values[name][:, columns].ravel() for name in SERIES])
+        drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+        smallest, largest = (drawn.min(), drawn.max()) if drawn.size else (0.1, 1.0)
+        below = -math.log10(np.clip(smallest, LEAST, few_shot.chance or 0.5))
+        above = math.log10(np.clip(largest, 1.0, MOST))
+        squeeze = min(1.0, LARGEST_VACUOUS / (1 - LARGEST_VACUOUS) * below / max(above, 1e-9))
+        height = below + squeeze * above
+        return cls(-below - FOOT * height, squeeze * above + HEAD * height, squeeze)
+
+    @property
+    def floor(self) -> float:
+        """The value at the lower end, where a zero is drawn."""
+        return float(10**self.low)
+
+    def place(self, value: float) -> float:
+        """Return where a value is drawn, on a plain logarithmic axis."""
+        return max(value, self.floor) if value <= 1 else float(value**self.squeeze)
+
+    def axis(self) -> dict[str, Any]:
+        """Return the settings of the axis; its ticks show true values."""
+        reach = self.high / self.squeeze
+        every = max(1, math.ceil(reach / 4))
+        decades = [10.0**decade for decade in range(every, math.floor(reach) + 1, every)]
+        ticks = [*log_ticks(self.low, 0.0), *decades]
+        return {
+            "type": "log",
+            "range": [self.low, self.high],
+            "tickvals": [self.place(tick) for tick in ticks],
+            "ticktext": [plain(tick) for tick in ticks],
+        }
 
 
 def line_traces(theme: Theme, mode: str) -> list[dict[str, Any]]:
@@ -94,7 +145,7 @@ def frame(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
             "x0": 0,
             "x1": 1,
             "y0": 1,
-            "y1": TOP,
+            "y1": MOST,
             "layer": "below",
             "fillcolor": theme.sunken,
             "line": {"color": theme.rule, "width": 1},
@@ -110,8 +161,7 @@ def frame(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
             "y": 1,
             "yanchor": "top",
             "showarrow": False,
-            "bgcolor": theme.sunken,
-            "borderpad": 3,
+            "align": "right",
             "font": {"color": theme.muted, "size": 12},
         }
     ]

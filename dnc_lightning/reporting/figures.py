@@ -91,7 +91,6 @@ def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
             "name": TITLES[metric],
             "x": (curves.steps + 1).tolist(),
             "y": positive(values[metric]),
-            "customdata": list(curves.labels),
             "mode": "lines+markers" if len(curves.steps) <= FEW_POINTS else "lines",
             "line": {"color": theme.series(metric), "width": 2.5},
             "marker": {"size": 6},
@@ -119,7 +118,7 @@ def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
         )
     shown = [value for trace in traces for value in trace["y"] if value is not None]
     layout = base_layout(theme)
-    layout["xaxis"] |= step_axis(int(curves.steps.max(initial=0)))
+    layout["xaxis"] |= step_axis(curves.steps.tolist(), curves.labels)
     layout["xaxis"]["title"]["text"] = "Optimizer steps"
     layout["yaxis"] |= log_axis(*padded(shown or [0.1, 10.0]))
     layout["yaxis"]["title"]["text"] = "Variance over squared distance"

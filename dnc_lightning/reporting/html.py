@@ -18,7 +18,6 @@ from typing import Any
 from dnc_lightning.reporting.facts import Remark, remarks, run_facts
 from dnc_lightning.reporting.few_shot import FewShot, few_shot
 from dnc_lightning.reporting.few_shot_figures import (
-    MOST,
     shots_spec,
     shots_traces,
     tightness_axis,
@@ -156,7 +155,6 @@ def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
         "shown": numbers.shots[numbers.middle],
         "chance": numbers.chance,
         "target": numbers.target,
-        "most": MOST,
         "needed": _number(numbers.needed[-1]),
         "asked": numbers.asked,
         "steps": numbers.steps.tolist(),

@@ -67,24 +67,27 @@ def base_layout(theme: Theme) -> dict[str, Any]:
     }
 
 
-def step_axis(last: int) -> dict[str, Any]:
+def step_axis(steps: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
     """Return the settings of a logarithmic axis of optimizer steps.
 
     Positions on it are step + 1, so that the probe before the first step has a place; the ticks
-    show true steps, and hovering shows a point's `customdata`.
+    show true steps.
 
     Args:
-        last: The last step that is drawn.
+        steps: The steps that are drawn, [K].
+        labels: What hovering over each of them shows, [K].
     """
-    last = max(last, 10)
+    last = max([10, *steps])
     right = math.log10(last + 1)
-    steps = [0, *(int(tick) for tick in log_ticks(0.0, math.log10(last)))]
+    ticks = [0, *(int(tick) for tick in log_ticks(0.0, math.log10(last)))]
     return {
         "type": "log",
         "range": [-0.04 * right, 1.03 * right],
-        "tickvals": [step + 1 for step in steps],
-        "ticktext": [short(step) for step in steps],
-        "unifiedhovertitle": {"text": "%{customdata}"},
+        "tickvals": [tick + 1 for tick in ticks],
+        "ticktext": [short(tick) for tick in ticks],
+        # The sign keeps these from being taken for the text of a tick.
+        "hoverformat": "+d",
+        "labelalias": {f"+{step + 1}": label for step, label in zip(steps, labels, strict=True)},
     }
 
 

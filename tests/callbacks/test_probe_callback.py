@@ -103,10 +103,14 @@ def test_max_overhead_stretches_the_schedule(tmp_path: Path) -> None:
             time.sleep(0.01)
             return super().training_step(batch, index)
 
-    callback = ProbeCallback(probe(), every_n_train_steps=1, max_overhead=0.05)
-    t = fit(tmp_path, callback, Slow(), max_steps=200)
-    assert 2 < len(steps(callback)) < 80
-    assert float(t.callback_metrics["probe/overhead"]) < 0.1
+    callback = ProbeCallback(probe(), every_n_train_steps=1, max_overhead=0.2)
+    fit(tmp_path, callback, Slow(), max_steps=200)
+    assert callback.run_dir_ is not None
+    records = read_run(callback.run_dir_).records
+    assert 4 < len(records) < 150
+    # The first, the second, which measures the step's time, and the last are made in any case.
+    for record in records[2:-1]:
+        assert record.scalars["probe/overhead"] < 0.2 * 1.25
 
 
 def test_the_first_points_are_calibrated_and_say_so(tmp_path: Path) -> None:

@@ -117,15 +117,15 @@ def joint_minimum(mean: Array, cov: Array) -> float:
     """The least value of the joint certificate for K <= 3 rivals, by grids that shrink."""
     count = {1: 0, 2: 1, 3: 3}[len(mean)]
     centre, width = np.full(count, np.pi / 2), np.pi / 2
-    best = quadratic_bound(mean, cov, np.eye(len(mean)))
-    for _ in range(12 if count else 0):
-        found = None
-        for step in product(np.linspace(-1, 1, 9), repeat=count):
-            angles = np.clip(centre + width * np.array(step), 1e-3, np.pi - 1e-3)
+    best = quadratic_bound(mean, cov, correlation_of(centre))
+    for _ in range(18 if count else 0):
+        start = centre
+        for step in product(np.linspace(-1, 1, 5), repeat=count):
+            angles = np.clip(start + width * np.array(step), 1e-3, np.pi - 1e-3)
             value = quadratic_bound(mean, cov, correlation_of(angles))
-            if value < best or found is None:
-                best, found = min(best, value), angles
-        centre, width = found, width * 0.45
+            if value < best:
+                best, centre = value, angles
+        width *= 0.6
     return best
 
 

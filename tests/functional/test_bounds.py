@@ -28,7 +28,6 @@ from dnc_lightning.functional import (
 from dnc_lightning.functional.bounds import KINDS, check_shots
 from dnc_lightning.functional.margins import margin_moments
 from tests.functional import reference
-from tests.functional.population import Population
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHOTS = (1, 5, 10, 100)
@@ -75,7 +74,7 @@ def test_golden_pairs(name: str, m: int) -> None:
         i, j = map(int, pair.split("_"))
         for key, tensor in found.items():
             value = values["m"][str(m)][key]
-            value = 1.0 if math.isinf(value) else value  # documented for identical means
+            value = 1.0 if value == "inf" else value  # documented for identical means
             assert float(tensor[i, j]) == pytest.approx(value, rel=1e-6, abs=1e-12), (pair, key)
 
 
@@ -382,14 +381,15 @@ def test_shots_of_the_right_class_count() -> None:
 
 @pytest.mark.parametrize(("classes", "m"), [(2, 1), (2, 10), (3, 5)])
 def test_gaussian_prediction_is_close_for_gaussian_data(classes: int, m: int) -> None:
-    population, rng = Population.make("gaussian", classes, 64, distance=2.0), None
     rng = np.random.default_rng(0)
-    x, y = (t.numpy() for t in population.draw(rng, 400))
-    error, noise = reference.few_shot_error(x, y, [m] * classes, 400, rng)
+    y = np.arange(classes).repeat(300)
+    x = np.linspace(0.8, 1.2, classes)[y, None] * rng.normal(size=(len(y), 64))
+    x += 2.5 * np.eye(64)[y]
+    error, noise = reference.few_shot_error(x, y, [m] * classes, 300, rng)
     g = quietly((x, y), cross_trace="exact")
     predicted = float(gaussian_prediction(g, m))
     assert error > 0.01
-    assert predicted == pytest.approx(error, rel=0.1, abs=4 * noise)
+    assert predicted == pytest.approx(error, rel=0.15, abs=4 * noise)
     assert predicted < float(few_shot_bound(g, m))
 
 
@@ -561,7 +561,7 @@ def test_bad_input(shots: object, kwargs: dict, match: str) -> None:
 
 def test_bad_input_elsewhere() -> None:
     g = quietly(reference.asymmetric(0), joint=True)
-    with pytest.raises(ValueError, match="kind must be one of .*, got 'joint'"):
+    with pytest.raises(ValueError, match=r"kind must be one of .*, got 'joint'"):
         pair_bound(g, 3, kind="joint")
     with pytest.raises(ValueError, match="at least 1, got -1"):
         gaussian_prediction(g, -1)

@@ -65,7 +65,7 @@ function filled(frame, traces) {
 // Columns of equal width that leave room for the button of the chart.
 function plotWithLegend(id, { data, layout }) {
   const columns = by(id).clientWidth < 420 ? 2 : by(id).clientWidth < 800 ? 3 : 5;
-  Object.assign(layout.legend, { entrywidthmode: "fraction", entrywidth: (columns === 2 ? 0.98 : 0.9) / columns });
+  Object.assign(layout.legend, { entrywidthmode: "fraction", entrywidth: (columns === 2 ? 0.94 : 0.9) / columns });
   plot(id, data, layout);
 }
 
@@ -74,10 +74,8 @@ function drawFewShot() {
   by("few-shot").hidden = !fewShot;
   if (!fewShot) return;
   setSlider("few-shot-step", fewShot);
-  const { values, most } = fewShot;
-  const interval = values.low.flat().some((bound) => bound !== null);
+  const interval = fewShot.values.low.flat().some((bound) => bound !== null);
   by("few-shot-band").hidden = by("few-shot-interval").hidden = !interval;
-  by("few-shot-most").hidden = !Object.keys(BOUNDS).some((name) => values[name].flat().some((bound) => bound > most));
   const at = place(fewShot.steps);
   const figures = themed(fewShot.figures);
   const curve = filled(figures.shots, fewShot.atProbe[at]);
