@@ -187,9 +187,9 @@ def measured_words(error: float, standard_error: float) -> str:
 
 
 def bound_words(bound: float) -> str:
-    """Return three digits of a bound, never below it: it must stay true as it is printed."""
+    """Return a bound's three digits, or whole part, rounded up: it must stay true as printed."""
     if not 0 < bound < 100:
-        return f"{bound:,.0f}" if bound < 1e6 else f"{bound:.1e}"
+        return f"{math.ceil(bound - 1e-6):,}" if bound < 1e6 else f"{bound:.1e}"
     scale = 10.0 ** (2 - math.floor(math.log10(bound)))
     return f"{math.ceil(bound * scale - 1e-6) / scale:.3g}"
 

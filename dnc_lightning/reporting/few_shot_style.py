@@ -27,8 +27,10 @@ SYMBOLS: dict[Series, str] = {
     "luthra_2025": "triangle-up",
 }
 VACUOUS = "above 1 a bound says nothing<br>(compressed scale)"
-LARGEST_VACUOUS = 0.45  # of an axis' height, for bounds above 1: drawn smaller if they need more
+LARGEST_VACUOUS = 0.45  # of an axis' height, for bounds above 1
+LARGEST_SQUEEZE = 0.5
 LEAST, MOST = 1e-5, 1e9  # an axis reaches no further
+LEAST_HELD = 0.5  # every axis reaches down to here
 FOOT, HEAD = 0.06, 0.1  # of an axis' height, left free; the note on the vacuous zone needs the head
 
 
@@ -36,13 +38,13 @@ FOOT, HEAD = 0.06, 0.1  # of an axis' height, left free; the note on the vacuous
 class ErrorScale:
     """A logarithmic axis of error rates on which the bounds above 1 take less room.
 
-    A value up to 1 is drawn where it is, a larger one at value ** `squeeze`: bounds that say nothing
-    may be many decades, and would push those that say something to the edge of the picture.
+    A value up to 1 is drawn where it is, a larger one at value ** `squeeze`: bounds that say
+    nothing may span many decades, and would push those that say something to the edge.
     """
 
     low: float  # log10 of the lower end
     high: float  # log10 of the upper end, as drawn
-    squeeze: float  # at most 1
+    squeeze: float  # at most a half
 
     @classmethod
     def of(cls, few_shot: FewShot, columns: slice = slice(None)) -> ErrorScale:
@@ -50,9 +52,10 @@ class ErrorScale:
         drawn = np.concatenate([few_shot.values[name][:, columns].ravel() for name in SERIES])
         drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
         smallest, largest = (drawn.min(), drawn.max()) if drawn.size else (0.1, 1.0)
-        below = -math.log10(np.clip(smallest, LEAST, few_shot.chance or 0.5))
+        below = -math.log10(np.clip(smallest, LEAST, LEAST_HELD))
         above = math.log10(np.clip(largest, 1.0, MOST))
-        squeeze = min(1.0, LARGEST_VACUOUS / (1 - LARGEST_VACUOUS) * below / max(above, 1e-9))
+        room = LARGEST_VACUOUS / (1 - LARGEST_VACUOUS) * below
+        squeeze = min(LARGEST_SQUEEZE, room / above) if above else LARGEST_SQUEEZE
         height = below + squeeze * above
         return cls(-below - FOOT * height, squeeze * above + HEAD * height, squeeze)
 
@@ -75,7 +78,9 @@ class ErrorScale:
             "type": "log",
             "range": [self.low, self.high],
             "tickvals": [self.place(tick) for tick in ticks],
-            "ticktext": [plain(tick) for tick in ticks],
+            "ticktext": [
+                plain(t) if t < 1e5 else f"10<sup>{round(math.log10(t))}</sup>" for t in ticks
+            ],
         }
 
 
@@ -162,6 +167,7 @@ def frame(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
             "yanchor": "top",
             "showarrow": False,
             "align": "right",
+            "bgcolor": theme.sunken,
             "font": {"color": theme.muted, "size": 12},
         }
     ]

@@ -14,7 +14,14 @@ import pytest
 
 from dnc_lightning.reporting import read_run
 from dnc_lightning.reporting.few_shot import FewShot, few_shot
-from dnc_lightning.reporting.few_shot_figures import outline, shots_figure, tightness_figure
+from dnc_lightning.reporting.few_shot_figures import (
+    bound_words,
+    measured_words,
+    outline,
+    shots_figure,
+    tightness_figure,
+)
+from dnc_lightning.reporting.few_shot_style import ErrorScale
 from dnc_lightning.reporting.html import write_report
 from dnc_lightning.reporting.records import Record, RecordWriter
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
@@ -122,17 +129,18 @@ def test_probes_are_thinned_with_both_ends_kept(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
     numbers = found(make_run(records=6))
+    drawn = np.vectorize(ErrorScale.of(numbers).place)
     figure = shots_figure(numbers, 2, theme)
     names = [trace.name for trace in figure.data]
     band, *bounds, measured, chance = figure.data
     assert names[1:] == ["Certificate", "Theorem 4.1", "2025 bound", "Measured", "Chance 0.9"]
     for trace, name in zip(bounds, ("certificate", "theorem_4_1", "luthra_2025"), strict=True):
-        np.testing.assert_allclose(trace.y, numbers.values[name][2], rtol=1e-3)
+        np.testing.assert_allclose(trace.y, drawn(numbers.values[name][2]), rtol=1e-3)
         assert trace.line.color == getattr(theme, name)
     assert measured.line.color == theme.ink
     assert measured.y[-1] is None  # not measured at 100 shots
     np.testing.assert_allclose(measured.error_y.array[:4], 2 * numbers.error_se[2, :4], rtol=1e-3)
-    assert measured.text[0] == f"{numbers.values['few_shot_error'][2, 0]:.3g} ± 0.011"
+    assert measured.text[0] == f"{numbers.values['few_shot_error'][2, 0]:.3f} ± 0.011"
     assert set(chance.y) == {0.9}
     assert band.x == (1, 5, 10, 50, 100, 100, 50, 10, 5, 1)
     np.testing.assert_allclose(band.y[:5], numbers.high[2], rtol=1e-3)
@@ -145,7 +153,8 @@ def test_the_picture_over_training(make_run: MakeRun) -> None:
     figure = tightness_figure(numbers, 5)
     certificate, measured = figure.data[2], figure.data[5]
     assert certificate.x == tuple(numbers.steps + 1)
-    assert certificate.customdata == numbers.labels
+    hovered = figure.layout.xaxis.labelalias
+    assert [hovered[f"+{x}"] for x in certificate.x] == list(numbers.labels)
     np.testing.assert_allclose(certificate.y, numbers.values["certificate"][:, 1], rtol=1e-3)
     np.testing.assert_allclose(measured.y, numbers.values["few_shot_error"][:, 1], rtol=1e-3)
     upper = numbers.values["few_shot_error"][:, 1] + 2 * numbers.error_se[:, 1]
@@ -154,9 +163,7 @@ def test_the_picture_over_training(make_run: MakeRun) -> None:
         tightness_figure(numbers, 7)
 
 
-def test_a_zero_error_lies_on_the_floor_and_huge_bounds_do_not_stretch_the_axis(
-    tmp_path: Path,
-) -> None:
+def test_a_zero_lies_on_the_floor_and_huge_bounds_leave_room_for_small_ones(tmp_path: Path) -> None:
     scalars = {"few_shot_error/1": 0.0, "few_shot_error_se/1": 0.0, "certificate/1": 0.02}
     numbers = written(tmp_path, [scalars | {"theorem_4_1/1": 1e12, "luthra_2025/1": math.inf}])
     assert numbers is not None
@@ -164,9 +171,47 @@ def test_a_zero_error_lies_on_the_floor_and_huge_bounds_do_not_stretch_the_axis(
     low, high = figure.layout.yaxis.range
     measured = figure.data[4]
     assert measured.y[0] == pytest.approx(10**low, rel=1e-3)
-    assert measured.text[0] == "0 ± 0"
-    assert 3 < high < 3.5
+    assert measured.text[0] == "0"
+    assert -low / (high - low) > 0.45
     assert figure.layout.yaxis.ticktext[0] == "0.02"
+
+
+def test_the_scale_is_true_up_to_one_and_keeps_the_order_above(make_run: MakeRun) -> None:
+    numbers = found(make_run(records=6))
+    scale = ErrorScale.of(numbers)
+    assert scale.place(0.2) == 0.2
+    assert scale.place(1.0) == 1.0
+    assert scale.place(0.0) == pytest.approx(10**scale.low)
+    assert scale.place(3.0) == pytest.approx(3.0**scale.squeeze)
+    everything = np.concatenate([values.ravel() for values in numbers.values.values()])
+    placed = [math.log10(scale.place(v)) for v in np.sort(everything[np.isfinite(everything)])]
+    assert placed == sorted(placed)
+    assert scale.low < placed[0]
+    assert placed[-1] < scale.high
+    axis = scale.axis()
+    assert [axis["tickvals"][axis["ticktext"].index(tick)] for tick in ("0.1", "1")] == [0.1, 1]
+    assert axis["tickvals"][axis["ticktext"].index("100")] == pytest.approx(100**scale.squeeze)
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        (0.2401, "0.241"),
+        (0.24, "0.24"),
+        (0.07, "0.07"),
+        (1, "1"),
+        (56.71, "56.8"),
+        (5682.3, "5,683"),
+    ],
+)
+def test_a_bound_is_rounded_up(bound: float, words: str) -> None:
+    assert bound_words(bound) == words
+
+
+def test_an_error_has_the_decimals_that_its_standard_error_needs() -> None:
+    assert measured_words(0.20512, 0.0031) == "0.205 ± 0.003"
+    assert measured_words(0.20512, 0.00042) == "0.2051 ± 0.0004"
+    assert measured_words(0.20512, math.nan) == "0.205"
 
 
 def test_undefined_numbers_give_a_picture_that_says_so(make_run: MakeRun) -> None:
@@ -177,7 +222,7 @@ def test_undefined_numbers_give_a_picture_that_says_so(make_run: MakeRun) -> Non
 
 def test_a_band_is_broken_at_gaps() -> None:
     low = np.array([0.1, 0.2, np.nan, 0.3, np.nan, 0.0, 0.5])
-    band = outline([1, 2, 3, 4, 5, 6, 7], low, low + 0.5, 0.01)
+    band = outline([1, 2, 3, 4, 5, 6, 7], low, low + 0.5, ErrorScale(-2.0, 1.0, 0.5))
     assert band["x"] == [1, 2, 2, 1, None, 6, 7, 7, 6]
     assert band["y"] == [0.6, 0.7, 0.2, 0.1, None, 0.5, 1.0, 0.5, 0.01]
 

@@ -43,7 +43,8 @@ def test_the_slider_moves_the_chart_and_the_table_and_all_the_rest(open_page: Op
     values = scalars(page, 0)
     first = page(CURVE)
     assert page.text("#few-shot-step-text").startswith("step 0 ·")
-    assert first[2][2] == pytest.approx(values["probe/label/theorem_4_1/10"], rel=1e-3)
+    hovered = page("return document.getElementById('few-shot-curve').data[2].text[2]")
+    assert hovered == f"{math.ceil(values['probe/label/theorem_4_1/10']):,}"
     assert first[4][0] == pytest.approx(values["probe/label/few_shot_error/1"], rel=1e-3)
     assert all(now < then for now, then in zip(latest[2], first[2], strict=True))
     assert row(page, 10) != shown
@@ -87,7 +88,9 @@ def test_the_shots_selector_changes_the_chart_and_the_tile_and_is_kept(
     range_ten = page(axis)
     page.press("#shots-10", "\ue014")  # arrow right
     assert page("return document.activeElement.id") == "shots-50"
-    assert page(TIGHTNESS)[4][-1] == pytest.approx(values["probe/label/luthra_2025/50"], rel=1e-3)
+    assert page(TIGHTNESS)[5][-1] == pytest.approx(
+        values["probe/label/few_shot_error/50"], rel=1e-3
+    )
     assert page(TIGHTNESS) != at_ten
     assert page(axis) != range_ten
     tile = page(TILES)[2]
@@ -145,6 +148,18 @@ def test_without_matrices_the_slider_still_works(open_page: OpenPage) -> None:
     page.press("#few-shot-step", Keys.HOME)
     assert page(CURVE) != latest
     assert page("return document.getElementById('collapse').layout.shapes[0].x0") == 1
+
+
+def test_hovering_tells_the_step_and_every_number(open_page: OpenPage) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    page = open_page(records=5)
+    for chart, first in (("collapse", "CDNV :"), ("tightness", "Measured :")):
+        page(f"document.getElementById('{chart}').scrollIntoView({{block: 'center'}})")
+        ActionChains(page.driver).move_to_element(page.find(f"#{chart} .nsewdrag")).perform()
+        hovered = "[...document.querySelectorAll('.hoverlayer text')].map(text => text.textContent)"
+        page.wait(f"return {hovered}.some(text => text.startsWith('{first}'))")
+        assert page(f"return {hovered}")[0].startswith("step ")
 
 
 @pytest.mark.parametrize("width", [1440, 390, 320])

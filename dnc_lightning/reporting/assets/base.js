@@ -47,9 +47,10 @@ function format(value) {
   return size >= 1 ? value.toFixed(2) : value.toFixed(2 - Math.floor(Math.log10(size)));
 }
 
-// Three digits, never below the value: a bound must stay true as it is printed.
+// Three digits, or the whole part, rounded up: a bound must stay true as it is printed.
 function formatUp(value) {
-  if (!(value > 0) || value >= 100) return format(value);
+  if (!(value > 0) || value >= 1e6) return format(value);
+  if (value >= 100) return format(Math.ceil(value - 1e-6));
   const scale = 10 ** (2 - Math.floor(Math.log10(value)));
   return format(Math.ceil(value * scale - 1e-6) / scale);
 }
