@@ -62,20 +62,27 @@ def few_shot_bound(
         >>> few_shot_bound(geometry, 10)
         tensor(0.0516, dtype=torch.float64)
     """
+    return few_shot_bounds(geometry, check_shots(geometry, shots)[None], kind, clip, ways)[0]
+
+
+def few_shot_bounds(
+    geometry: ClassGeometry, m: Tensor, kind: BoundKind, clip: bool = True, ways: int | None = None
+) -> Tensor:
+    """`few_shot_bound` for S choices of shots at once: m [S, C] -> [S]."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
-    m = check_shots(geometry, shots)
     present = geometry.count > 0
     classes = int(present.sum())
     rivals = (classes if ways is None else _check_ways(ways, classes)) - 1
     if kind == "luthra_2025":
         value = _luthra_mean(geometry, classes, rivals, _common(m, kind))
         return value.clamp(max=1) if clip else value
-    pairs = pair_bound(geometry, shots, kind="certificate" if kind == "joint" else kind, clip=clip)
-    per_class = pairs.nan_to_num(0).sum(1) * (rivals / max(1, classes - 1))
+    pairs = _pair_bounds(geometry, m, "certificate" if kind == "joint" else kind, clip)
+    per_class = pairs.nan_to_num(0).sum(-1) * (rivals / max(1, classes - 1))
     if kind == "joint":
-        per_class = torch.minimum(per_class, joint_bound(geometry, m))
-    return (per_class.clamp(max=1) if clip else per_class)[present].mean()
+        joint = torch.stack([joint_bound(geometry, row) for row in m])
+        per_class = torch.minimum(per_class, joint)
+    return (per_class.clamp(max=1) if clip else per_class)[:, present].mean(1)
 
 
 def pair_bound(
@@ -95,24 +102,28 @@ def pair_bound(
     Raises:
         ValueError: as `few_shot_bound`.
     """
-    m = check_shots(geometry, shots)
+    return _pair_bounds(geometry, check_shots(geometry, shots), kind, clip)
+
+
+def _pair_bounds(geometry: ClassGeometry, m: Tensor, kind: str, clip: bool) -> Tensor:
+    """`pair_bound` for m [..., C], [..., C, C]."""
     if kind == "certificate":
         value = cantelli(margin_moments(geometry, m))
     elif kind == "limit":
         value = cantelli(margin_moments(geometry, torch.full_like(m, torch.inf)))
     elif kind == "theorem_4_1":
-        value = _theorem_4_1(geometry, _common(m, kind))
+        value = _theorem_4_1(geometry, _common(m, kind)[..., None, None])
     elif kind == "luthra_2025":
         v = cdnv(geometry)
-        value = _luthra(directional_cdnv(geometry), v, v.sqrt(), _common(m, kind))
+        value = _luthra(directional_cdnv(geometry), v, v.sqrt(), _common(m, kind)[..., None, None])
     else:
         raise ValueError(f"kind must be one of {', '.join(KINDS[:1] + KINDS[2:])}, got {kind!r}.")
     value = value.nan_to_num(nan=1.0, posinf=math.inf)
     if clip:
         value = value.clamp(max=1)
     present = geometry.count > 0
-    defined = present[:, None] & present
-    return torch.where(defined, value, torch.nan).fill_diagonal_(torch.nan)
+    diagonal = torch.eye(len(present), dtype=torch.bool, device=present.device)
+    return torch.where(present[:, None] & present & ~diagonal, value, torch.nan)
 
 
 def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
@@ -166,23 +177,37 @@ def shots_needed(
     # The certificate is never below the joint bound and costs next to nothing beside it.
     kinds: tuple[BoundKind, ...] = ("certificate", "joint") if kind == "joint" else (kind,)
 
-    def holds(m: int) -> bool:
-        bounds = (few_shot_bound(geometry, m, kind=k, ways=ways) for k in kinds)
-        return any(bool(bound <= target_error) for bound in bounds)
+    def enough(few: Sequence[int]) -> Tensor:
+        m = torch.tensor(few, dtype=geometry.variance.dtype, device=geometry.variance.device)
+        m = m[:, None].expand(-1, geometry.num_classes)
+        found = torch.zeros(len(few), dtype=torch.bool, device=m.device)
+        for name in kinds:
+            if not bool(found.all()):
+                found |= few_shot_bounds(geometry, m, name, ways=ways) <= target_error
+        return found
 
-    few = next((m for m in range(1, LINEAR_SEARCH + 1) if holds(m)), None)
-    if few is not None:
-        return few
+    def holds(m: int) -> bool:
+        return bool(enough([m])[0])
+
+    batch = 1 if kind == "joint" else max(1, BATCH_ENTRIES // geometry.num_classes**2)
+    for begin in range(1, LINEAR_SEARCH + 1, batch):
+        few = range(begin, min(begin + batch, LINEAR_SEARCH + 1))
+        hits = enough(few).nonzero()
+        if len(hits):
+            return few[int(hits[0])]
+    if not holds(MOST_SHOTS):
+        return None
     low, high = LINEAR_SEARCH, 2 * LINEAR_SEARCH
     while not holds(high):
         low, high = high, 2 * high
-        if high > MOST_SHOTS:
-            return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
 
+
+BATCH_ENTRIES = 2**20
+"""Pair bounds that the search for enough shots holds at once."""
 
 LINEAR_SEARCH = 32
 """Shots tried one by one; beyond, the number is doubled until the bound holds, then bisected."""
@@ -211,11 +236,12 @@ def _check_ways(ways: int, classes: int) -> int:
 
 
 def _common(shots: Tensor, kind: str) -> Tensor:
-    if bool((shots != shots[0]).any()):
+    """One number of shots for all classes: m [..., C] -> [...]."""
+    if bool((shots != shots[..., :1]).any()):
         raise ValueError(
             f'{kind} is stated for one number of shots; use kind="certificate" for different ones.'
         )
-    return shots[0]
+    return shots[..., 0]
 
 
 def _theorem_4_1(geometry: ClassGeometry, m: Tensor) -> Tensor:

@@ -11,6 +11,12 @@ from dnc_lightning.functional.margins import cantelli, margin_moments
 ROUNDS = 16
 """Most alternations of correlation matrix and scales; the first has most of the gain."""
 
+FEWEST = 4
+"""Fewest of them: a round without gain can be followed by some with."""
+
+STEPS = 2
+"""Steps towards the best correlation matrix of one round."""
+
 TOLERANCE = 1e-4
 """Relative gain of a round under which a class counts as done."""
 
@@ -72,13 +78,14 @@ def _improve(mean: Tensor, covariance: Tensor, union: Tensor) -> Tensor:
     scale = 1 / second.diagonal(dim1=1, dim2=2)
     moment = _moment(scale, relative)
     weight = _ridged(moment).diagonal(dim1=1, dim2=2)
-    for _ in range(ROUNDS):
-        correlation, weight = _better_correlation(_ridged(moment), weight)
+    for turn in range(ROUNDS):
+        for _ in range(STEPS):
+            correlation, weight = _better_correlation(_ridged(moment), weight)
         inverse = torch.linalg.inv(correlation)
         scale = torch.linalg.solve(inverse * second, inverse.sum(2)).clamp(min=0)
         moment = _moment(scale, relative)
         before, best = best, torch.fmin(best, (inverse * moment).sum((1, 2)))
-        if bool((best >= before * (1 - TOLERANCE)).all()):
+        if turn + 1 >= FEWEST and bool((best >= before * (1 - TOLERANCE)).all()):
             break
     out = union.clone()
     out[useful] = best.to(out)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional.bounds import few_shot_bound, shots_needed
+from dnc_lightning.functional.bounds import BoundKind, few_shot_bounds, shots_needed
 from dnc_lightning.functional.collapse import (
     cdnv,
     directional_cdnv,
@@ -74,11 +74,11 @@ def bound_summary(
         unclipped as in their papers' figures, and "shots_needed", the least m with a certificate
         of at most `TARGET_ERROR`, nan where no m suffices.
     """
-    found = {}
-    for m in shots:
-        found[f"certificate/{m}"] = few_shot_bound(geometry, m, ways=ways)
-        for kind in ("theorem_4_1", "luthra_2025"):
-            found[f"{kind}/{m}"] = few_shot_bound(geometry, m, kind=kind, clip=False, ways=ways)
+    found: dict[str, Tensor] = {}
+    kinds: tuple[BoundKind, ...] = ("certificate", "theorem_4_1", "luthra_2025")
+    for kind in kinds:
+        values = few_shot_bounds(geometry, _rows(geometry, shots), kind, kind == kinds[0], ways)
+        found |= {f"{kind}/{m}": value for m, value in zip(shots, values, strict=True)}
     needed = shots_needed(geometry, TARGET_ERROR, ways=ways)
     value = float("nan") if needed is None else float(needed)
     found["shots_needed"] = torch.tensor(value, device=geometry.variance.device)
@@ -101,6 +101,13 @@ def population_summary(
 
     def statistic(geometry: ClassGeometry) -> Tensor:
         pairs = [pair_mean(cdnv(geometry)), pair_mean(directional_cdnv(geometry))]
-        return torch.stack([*pairs, *(few_shot_bound(geometry, m, ways=ways) for m in shots)])
+        bounds = few_shot_bounds(geometry, _rows(geometry, shots), "certificate", ways=ways)
+        return torch.cat([torch.stack(pairs), bounds])
 
     return names, statistic
+
+
+def _rows(geometry: ClassGeometry, shots: Sequence[int]) -> Tensor:
+    """The same number of shots for every class, [S, C]."""
+    m = torch.tensor(shots, dtype=geometry.variance.dtype, device=geometry.variance.device)
+    return m[:, None].expand(-1, geometry.num_classes)

@@ -85,8 +85,8 @@ def measure(
         task: Names the C classes.
         plan: What to compute.
         shard: Where the samples stand among those of all processes; None for one process.
-        thorough: Also the joint certificate, which takes longer than all the rest, for tasks of up
-            to `JOINT_CLASSES` classes.
+        thorough: Also what takes longer than all the rest: intervals for the population, and the
+            joint certificate of tasks of up to `JOINT_CLASSES` classes.
 
     Returns:
         Scalars, matrices and warnings; the scalars of CDNV are nan when a feature is not finite.
@@ -158,13 +158,14 @@ def _built_in(
             for s, m in enumerate(possible):
                 scalars[f"few_shot_error/{m}"] = mean[s]
                 scalars[f"few_shot_error_se/{m}"] = error[s]
-    names, statistic = population_summary(shots, plan.ways)
-    estimate = population_estimate(
-        features, labels, statistic, num_classes=classes, reduce=reduce, geometry=geometry
-    )
-    for k, name in enumerate(names):
-        scalars[name.format("low")] = estimate.low[k]
-        scalars[name.format("high")] = estimate.high[k]
+    if thorough:
+        names, statistic = population_summary(shots, plan.ways)
+        estimate = population_estimate(
+            features, labels, statistic, num_classes=classes, reduce=reduce, geometry=geometry
+        )
+        for k, name in enumerate(names):
+            scalars[name.format("low")] = estimate.low[k]
+            scalars[name.format("high")] = estimate.high[k]
     # One transfer from the device for all numbers.
     values = torch.stack([value.to(torch.float64) for value in scalars.values()]).tolist()
     found.scalars.update(zip(scalars, values, strict=True))

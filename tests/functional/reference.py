@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 
@@ -82,50 +82,47 @@ def all_margins(x: Array, y: Array, shots: list[int], i: int) -> Array:
     return np.concatenate(rows)
 
 
-def quadratic_bound(mean: Array, cov: Array, correlation: Array) -> float:
-    """min over z >= 0 of E[(1 - z M)' R^-1 (1 - z M)], by trying every set of positive z."""
+def quadratic_bound(mean: Array, cov: Array, correlation: Array) -> Array:
+    """min over z >= 0 of E[(1 - z M)' R^-1 (1 - z M)] of many R, by trying every set of z > 0."""
     inverse = np.linalg.inv(correlation)
-    quadratic, linear = inverse * (cov + np.outer(mean, mean)), mean * inverse.sum(1)
-    best = inverse.sum()
-    for keep in product([False, True], repeat=len(mean)):
-        k = np.flatnonzero(keep)
-        if len(k) == 0:
-            continue
-        z = np.linalg.solve(quadratic[np.ix_(k, k)], linear[k])
-        if (z >= 0).all():
-            best = min(best, inverse.sum() - linear[k] @ z)
-    return float(best)
+    quadratic, linear = inverse * (cov + np.outer(mean, mean)), mean * inverse.sum(2)
+    constant = inverse.sum((1, 2))
+    best = constant.copy()
+    for size in range(1, len(mean) + 1):
+        for k in combinations(range(len(mean)), size):
+            right = linear[:, k]
+            z = np.linalg.solve(quadratic[:, k][:, :, k], right[:, :, None])[:, :, 0]
+            value = constant - (z * right).sum(1)
+            best = np.where((z >= 0).all(1), np.minimum(best, value), best)
+    return best
 
 
-def correlation_of(angles: Array) -> Array:
-    """A correlation matrix of size 1, 2 or 3 from 0, 1 or 3 angles of its factor's rows."""
-    if len(angles) == 0:
-        return np.eye(1)
-    a, b, c = (*angles, np.pi / 2, np.pi / 2)[:3]
-    rows = np.array(
-        [
-            [1, 0, 0],
-            [np.cos(a), np.sin(a), 0],
-            [np.cos(b), np.sin(b) * np.cos(c), np.sin(b) * np.sin(c)],
-        ]
-    )
-    k = 2 if len(angles) == 1 else 3
-    return rows[:k, :k] @ rows[:k, :k].T
+def correlations_of(angles: Array) -> Array:
+    """Correlation matrices of size 1, 2 or 3 from the 0, 1 or 3 angles of their factors' rows."""
+    count = angles.shape[1]
+    a, b, c = np.concatenate([angles, np.full((len(angles), 3 - count), np.pi / 2)], 1).T
+    zero, one = np.zeros_like(a), np.ones_like(a)
+    rows = [
+        [one, zero, zero],
+        [np.cos(a), np.sin(a), zero],
+        [np.cos(b), np.sin(b) * np.cos(c), np.sin(b) * np.sin(c)],
+    ]
+    k = {0: 1, 1: 2, 3: 3}[count]
+    factor = np.array(rows).transpose(2, 0, 1)[:, :k, :k]
+    return factor @ factor.transpose(0, 2, 1)
 
 
 def joint_minimum(mean: Array, cov: Array) -> float:
     """The least value of the joint certificate for K <= 3 rivals, by grids that shrink."""
     count = {1: 0, 2: 1, 3: 3}[len(mean)]
     centre, width = np.full(count, np.pi / 2), np.pi / 2
-    best = quadratic_bound(mean, cov, correlation_of(centre))
-    for _ in range(18 if count else 0):
-        start = centre
-        for step in product(np.linspace(-1, 1, 5), repeat=count):
-            angles = np.clip(start + width * np.array(step), 1e-3, np.pi - 1e-3)
-            value = quadratic_bound(mean, cov, correlation_of(angles))
-            if value < best:
-                best, centre = value, angles
-        width *= 0.6
+    steps = np.array(list(product(np.linspace(-1, 1, 7), repeat=count))).reshape(7**count, count)
+    best = np.inf
+    for _ in range(22):
+        angles = np.clip(centre + width * steps, 1e-3, np.pi - 1e-3)
+        values = quadratic_bound(mean, cov, correlations_of(angles))
+        best = min(best, float(values.min()))
+        centre, width = angles[values.argmin()], width * 0.65
     return best
 
 
@@ -152,7 +149,8 @@ def few_shot_error(
 def centre_error(x: Array, y: Array) -> float:
     """The same for infinitely many shots: the centres are the class means."""
     x = np.asarray(x, dtype=np.float64) - x.mean(0)
-    return _error(x, y, np.stack(moments(x, y).mu)[None])[0]
+    means = np.stack([x[y == c].mean(0) for c in range(int(y.max()) + 1)])
+    return _error(x, y, means[None])[0]
 
 
 def _error(x: Array, y: Array, centres: Array) -> tuple[float, float]:
@@ -185,11 +183,10 @@ def probe_set(seed: int, largest: int = 512) -> tuple[Array, Array]:
     kind = list(noise)[int(rng.integers(len(noise)))]
     scale = np.exp(rng.uniform(-1, 1) * rng.normal(size=classes))
     spectrum = np.arange(1, d + 1.0) ** -rng.uniform(0, 2)
-    rotation = np.linalg.qr(rng.normal(size=(d, d)))[0] if kind != "lattice" else np.eye(d)
     distance = np.exp(rng.uniform(-1, 3)) * np.sqrt((spectrum**2).sum() / d)
     mu = np.round(distance * rng.normal(size=(classes, d)), 1 if kind == "lattice" else 9)
     x = [
-        noise[kind](n) * (1 if kind == "lattice" else s * spectrum) @ rotation + m
+        noise[kind](n) * (1 if kind == "lattice" else s * spectrum) + m
         for n, s, m in zip(counts, scale, mu, strict=True)
     ]
     return np.concatenate(x), np.arange(classes).repeat(counts)
