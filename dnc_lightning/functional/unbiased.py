@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -62,10 +63,7 @@ def debias(geometry: ClassGeometry) -> ClassGeometry:
         - 2 * delta_third / n[:, None]
         + (excess / n.square())[:, None]
     )
-    null = 2 * second / (n * (n - 1))
-    error2 = null[:, None] + null + 4 * cross / (n[:, None] * n)
-    resolved = (distance2 > 0) & (distance2 >= RESOLUTION * error2.clamp(min=0).sqrt())
-    return replace(
+    estimate = replace(
         unbiased,
         variance=variance,
         distance2=distance2.fill_diagonal_(0),
@@ -73,10 +71,48 @@ def debias(geometry: ClassGeometry) -> ClassGeometry:
         second_trace=second,
         cross_trace=cross,
         fourth_moment=fourth,
-        resolved=resolved & g.resolved,
         unbiased=True,
         axis_covariance=None,
     )
+    return replace(estimate, resolved=g.resolved & (resolution(estimate) >= RESOLUTION))
+
+
+def resolution(estimate: ClassGeometry) -> Tensor:
+    """Standard errors by which squared distances differ from those of equal means, [C, C].
+
+    Args:
+        estimate: Unbiased moments.
+
+    Returns:
+        z scores, nan where a class has fewer than 4 samples.
+    """
+    n = estimate.count
+    null = 2 * estimate.second_trace / (n * (n - 1))
+    error2 = null[:, None] + null + 4 * estimate.cross_trace / (n[:, None] * n)
+    return estimate.distance2 / error2.clamp(min=torch.finfo(error2.dtype).tiny).sqrt()
+
+
+def samples_to_resolve(estimate: ClassGeometry, share: float = 0.9) -> int | None:
+    """Samples per class with which about `share` of the pairs would be resolved.
+
+    The z score of a pair grows in proportion to the samples of its classes.
+
+    Args:
+        estimate: Unbiased moments.
+        share: Of the ordered pairs, in (0, 1].
+
+    Returns:
+        The number; None where too many distances are not even positive.
+    """
+    z = resolution(estimate)
+    off = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    smaller = torch.minimum(estimate.count[:, None], estimate.count)
+    needed = torch.where(z > 0, smaller * RESOLUTION / z, torch.inf)[off & ~z.isnan()]
+    if not len(needed):
+        return None
+    ranked = needed.sort().values
+    value = float(ranked[max(0, math.ceil(share * len(ranked)) - 1)])
+    return None if math.isinf(value) else math.ceil(value)
 
 
 def _second_trace(n: Tensor, trace: Tensor, trace_square: Tensor, fourth: Tensor) -> Tensor:

@@ -198,6 +198,7 @@ class ProbeEngine:
                 result.matrices.update(
                     {f"{encoder}/{name}/{k}": m for k, m in found.matrices.items()}
                 )
+                result.notes.extend(f"{key}: {text}" for text in found.notes)
                 result.warnings.extend(f"{key}: {text}" for text in found.warnings)
 
 

@@ -13,22 +13,29 @@ from torchmetrics import Metric
 
 from dnc_lightning.functional import (
     COLLAPSE_KEYS,
+    ClassGeometry,
     bound_summary,
     cdnv,
     class_geometry,
     collapse_summary,
+    debias,
     directional_cdnv,
     few_shot_bound,
     population_estimate,
+    resolved_pairs,
 )
 from dnc_lightning.functional.few_shot import Shard, ncc_errors
 from dnc_lightning.functional.summary import population_summary
+from dnc_lightning.functional.unbiased import samples_to_resolve
 from dnc_lightning.probe.labels import Task
 
 BUILT_IN = ("collapse", "few_shot")
 
 JOINT_CLASSES = 32
 """Most classes of a task whose joint certificate a probe computes."""
+
+ENOUGH_RESOLVED = 0.9
+"""Share of resolved pairs below which a probe asks for more samples."""
 
 EPISODES = 20
 """Few-shot episodes of a probe; each classifies all samples but its supports."""
@@ -40,6 +47,7 @@ class Measurement:
 
     scalars: dict[str, float] = field(default_factory=dict)  # key below the prefix -> value
     matrices: dict[str, Tensor] = field(default_factory=dict)  # "cdnv", ... -> [C, C]
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -139,6 +147,7 @@ def _built_in(
         scalars |= collapse_summary(geometry)
         found.matrices["cdnv"] = cdnv(geometry)
         found.matrices["directional_cdnv"] = directional_cdnv(geometry)
+        found.notes.extend(_advice(geometry))
     shots = plan.shots if plan.few_shot else ()
     if plan.few_shot:
         scalars |= bound_summary(geometry, shots, plan.ways)
@@ -169,6 +178,20 @@ def _built_in(
     # One transfer from the device for all numbers.
     values = torch.stack([value.to(torch.float64) for value in scalars.values()]).tolist()
     found.scalars.update(zip(scalars, values, strict=True))
+
+
+def _advice(geometry: ClassGeometry) -> list[str]:
+    """Say so when the probe is too small to tell its classes apart."""
+    estimate = debias(geometry)
+    share = float(resolved_pairs(estimate))
+    if share >= ENOUGH_RESOLVED:
+        return []
+    needed, smallest = samples_to_resolve(estimate, ENOUGH_RESOLVED), int(geometry.count.min())
+    more = "no number of samples can be named yet" if needed is None else f"about {needed} would"
+    return [
+        f"per_class={smallest} cannot resolve {1 - share:.0%} of the pairs: the distances of their "
+        f"means are within sampling noise, and unbiased values leave them out; {more}."
+    ]
 
 
 def _compute(name: str, metric: Metric, features: Tensor, labels: Tensor) -> dict[str, float]:

@@ -86,7 +86,8 @@ def test_probe_against_bare_forward_passes(ratio: Callable[..., float], tmp_path
     callback = ProbeCallback(ProbeSet(TensorDataset(images, labels), labels=labels, per_class=200))
     trainer = pl.Trainer(
         max_steps=10**6, max_time={"seconds": 1}, accelerator="cpu",
-        default_root_dir=tmp_path, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
         callbacks=[callback],
     )  # fmt: skip
     trainer.fit(module, DataLoader(TensorDataset(images[:2]), 1))

@@ -100,7 +100,7 @@ def simulate(noise: str, n: int, draws: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("n", [30, 50, 200])
 def test_coverage_and_bias(noise: str, n: int) -> None:
     """95 % intervals cover between 92 and 98 %; run with -s for the table."""
-    found = simulate(noise, n, 1_500)
+    found = simulate(noise, n, 800)
     print(f"\n{noise}, n = {n}: name | truth | plug-in | unbiased | coverage")
     for k, name in enumerate(NAMES):
         print(

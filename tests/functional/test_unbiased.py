@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from dnc_lightning.functional import cdnv, class_geometry, debias, directional_cdnv, resolved_pairs
+from dnc_lightning.functional import (
+    ClassGeometry,
+    cdnv,
+    class_geometry,
+    debias,
+    directional_cdnv,
+    resolved_pairs,
+)
+from dnc_lightning.functional.unbiased import samples_to_resolve
 from tests.functional import reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -93,6 +101,22 @@ def test_equal_means_are_not_resolved() -> None:
     g = class_geometry(x, torch.arange(200) % 10, unbiased=True)
     assert float(resolved_pairs(g)) < 0.1
     assert directional_cdnv(g)[~g.resolved].isnan().all()
+
+
+def test_samples_to_resolve_are_enough() -> None:
+    """Draw that many and most pairs are resolved; with half as many they are not."""
+    rng = np.random.default_rng(3)
+    centres = 0.12 * rng.normal(size=(8, 64))
+
+    def draw(n: int) -> ClassGeometry:
+        x = rng.normal(size=(8, n, 64)) + centres[:, None]
+        y = torch.arange(8).repeat_interleave(n)
+        return class_geometry(torch.as_tensor(x.reshape(-1, 64)), y, unbiased=True)
+
+    needed = samples_to_resolve(draw(200), 0.5)
+    assert needed is not None
+    assert float(resolved_pairs(draw(3 * needed))) > 0.5
+    assert float(resolved_pairs(draw(needed // 3))) < 0.5
 
 
 def test_fast_cross_trace_resolves_fewer() -> None:
