@@ -5,13 +5,19 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: demo test test-slow bench lint types fashion browser clean
+.PHONY: demo fashion picture test test-slow bench lint types browser clean
 
 demo: $(STAMP)
 	$(RUN) -m recipes.demo $(ARGS)
 
 fashion: $(STAMP)
 	$(RUN) -m recipes.demo --config recipes/configs/simclr_fashion.yaml $(ARGS)
+
+# The picture in README: the page that `make demo` made last.
+picture: browser
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1440,2320 \
+	  --virtual-time-budget=8000 --screenshot=docs/report.png \
+	  "file://$$(ls -td $(CURDIR)/runs/simclr_factors/csv/*/dnc/probe | head -n 1)/report.html"
 
 test: $(STAMP) browser
 	$(RUN) -m pytest -q -m "not slow and not bench" $(ARGS)

@@ -107,7 +107,9 @@ def ncc_errors(
     errors = torch.zeros(len(shots), episodes, device=device)
     with exact_arithmetic(device):
         centre = reduce(features.float().sum(0)) / len(everyone)
-        data = features.float() - centre
+        # The last row stands for samples of other processes.
+        table = torch.cat([features.float() - centre, centre.new_zeros(1, len(centre))])
+        data = table[:-1]
         own = torch.nn.functional.one_hot(labels.long(), classes).float()
         chunk = max(1, CHUNK_ELEMENTS // (max(len(data), 1) * classes))
         for begin in range(0, episodes, chunk):
@@ -120,7 +122,7 @@ def ncc_errors(
             for s in order:
                 new = places[:, :, done : shots[s]].flatten(0, 1)
                 if new.shape[1]:
-                    total += reduce(_sum_rows(new, data))
+                    total += reduce(embedding_bag(new, table, mode="sum"))
                     support.scatter_(1, new.reshape(drawn, -1), True)
                     done = shots[s]
                 wrong = _wrong(data, total / shots[s], labels, chosen)
@@ -168,21 +170,14 @@ def _choose(classes: int, ways: int, episodes: int, generator: torch.Generator) 
     return chosen.scatter_(1, keys.topk(ways, dim=1).indices, True)
 
 
-def _sum_rows(places: Tensor, data: Tensor) -> Tensor:
-    """Sums [B, D] of the rows `places` [B, k] of data [n, D]; row n, of another process, is 0."""
-    table = torch.cat([data, data.new_zeros(1, data.shape[1])])
-    return embedding_bag(places, table, mode="sum")
-
-
 def _wrong(data: Tensor, centres: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
-    """Whether each sample is nearest to another class's centre, bool [episodes, n]."""
-    episodes, classes = chosen.shape
-    score = data @ centres.T
-    score -= centres.square().sum(1) / 2
-    score = score.view(-1, episodes, classes)
+    """Whether each sample is nearer to another class's centre, bool [episodes, n]."""
+    score = torch.addmm(centres.square().sum(1, keepdim=True), centres, data.T, beta=-0.5)
+    score = score.view(*chosen.shape, len(data))
     if not bool(chosen.all()):
-        score.masked_fill_(~chosen, -torch.inf)
-    return (score.argmax(2) != labels[:, None]).T
+        score.masked_fill_(~chosen[:, :, None], -torch.inf)
+    own = score.gather(1, labels.long().expand(len(chosen), 1, -1))[:, 0]
+    return own < score.amax(1)
 
 
 def _check_episodes(count: Tensor, shots: Sequence[int], ways: int | None, episodes: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -52,7 +53,7 @@ class ClassGeometry:
         """C, including classes without samples."""
         return self.count.shape[0]
 
-    @property
+    @cached_property
     def third_projection(self) -> Tensor:
         """mu_i . t_j around the mean of the class means, [C, C]."""
         return (self.mean - self.mean.nanmean(0)) @ self.third_moment.T

@@ -65,7 +65,7 @@ class ImageBank:
 
 def as_float(images: Tensor) -> Tensor:
     """Scale uint8 images to [0, 1] as torchvision's ToTensor does; leave floats alone."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    return images / 255 if images.dtype == torch.uint8 else images
 
 
 def free_host_memory() -> float:

@@ -37,7 +37,7 @@ JOINT_CLASSES = 32
 ENOUGH_RESOLVED = 0.9
 """Share of resolved pairs below which a probe asks for more samples."""
 
-EPISODES = 20
+EPISODES = 10
 """Few-shot episodes of a probe; each classifies all samples but its supports."""
 
 
