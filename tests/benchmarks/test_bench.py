@@ -109,7 +109,7 @@ class Watched(pl.LightningModule):
     ("encoder", "limit"),
     [
         pytest.param(torchvision.models.resnet18, 1.15, id="resnet18 at 32 px"),
-        # 20 times faster: what does not depend on the encoder shows.
+        # Several times faster: what does not depend on the encoder shows.
         pytest.param(partial(SmallResNet, 32), 1.4, id="the recipes' small net at 32 px"),
     ],
 )
