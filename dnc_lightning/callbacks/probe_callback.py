@@ -206,7 +206,7 @@ class ProbeCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the final weights."""
         if trainer.global_step != self.last_step_:
-            self._probe(trainer)
+            self._probe(trainer, final=True)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""
@@ -228,9 +228,11 @@ class ProbeCallback(Callback):
         self.probe_seconds_ = state_dict["probe_seconds"]
         self.train_seconds_ = state_dict["train_seconds"]
 
-    def _probe(self, trainer: Trainer) -> None:
+    def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), trainer.global_step
-        thorough = self.last_step_ < 0 or step >= trainer.estimated_stepping_batches
+        # Negative where the length of the data is unknown.
+        final = final or 0 < trainer.estimated_stepping_batches <= step
+        thorough = final or self.last_step_ < 0
         result = self.engine_.probe(thorough=thorough)
         self._last_time_ = time.monotonic()
         seconds = self._last_time_ - began

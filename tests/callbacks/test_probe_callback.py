@@ -15,7 +15,7 @@ import torchmetrics
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from dnc_lightning import LogSpaced, ProbeCallback, ProbeSet
 from dnc_lightning.functional import COLLAPSE_KEYS, class_geometry, collapse_summary
@@ -251,6 +251,28 @@ def test_any_metric_of_features_and_labels(tmp_path: Path) -> None:
     t = fit(tmp_path, ProbeCallback(probe(), metrics=[Spread()]))
     assert float(t.callback_metrics["probe/label/Spread"]) > 0
     assert "probe/label/cdnv" not in t.callback_metrics
+
+
+class Stream(IterableDataset):
+    """The clean images, of a length that nobody knows."""
+
+    def __iter__(self) -> Any:
+        data = Floats(36)
+        return (data[i] for i in range(36))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_joint_certificate_and_intervals_at_the_first_and_last_probe_alone(
+    stream: bool, tmp_path: Path
+) -> None:
+    callback = ProbeCallback(probe(), schedule=LogSpaced(1), shots=(5,))
+    t = trainer(tmp_path, callback, max_steps=-1, max_epochs=2)
+    t.fit(BackboneModule(), DataLoader(Stream() if stream else Floats(36), 6))
+    assert callback.run_dir_ is not None
+    records = read_run(callback.run_dir_).records
+    assert [r.step for r in records] == [0, 1, 2, 4, 8, 12]
+    for key in ("probe/label/joint/5", "probe/label/cdnv_low", "probe/label/certificate_high/5"):
+        assert [r.step for r in records if key in r.scalars] == [0, 12]
 
 
 def test_fast_dev_run_leaves_no_files(tmp_path: Path) -> None:
