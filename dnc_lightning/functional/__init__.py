@@ -1,5 +1,11 @@
 """Pure tensor mathematics of directional neural collapse: torch only, no state."""
 
+from dnc_lightning.functional.axes import (
+    axis_cosines,
+    decision_axes,
+    extreme_pairs,
+    random_floor,
+)
 from dnc_lightning.functional.bounds import (
     few_shot_bound,
     gaussian_prediction,
@@ -13,9 +19,17 @@ from dnc_lightning.functional.collapse import (
     pair_median,
     resolved_pairs,
 )
+from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
 from dnc_lightning.functional.few_shot import ncc_error
 from dnc_lightning.functional.geometry import ClassGeometry, class_geometry
 from dnc_lightning.functional.intervals import Estimate, population_estimate
+from dnc_lightning.functional.labels import coarsen, cramers_v
+from dnc_lightning.functional.orthogonality import (
+    Interval,
+    OrthogonalitySummary,
+    orthogonality_bound,
+    orthogonality_summary,
+)
 from dnc_lightning.functional.summary import COLLAPSE_KEYS, bound_summary, collapse_summary
 from dnc_lightning.functional.unbiased import debias
 
@@ -23,19 +37,31 @@ __all__ = [
     "COLLAPSE_KEYS",
     "ClassGeometry",
     "Estimate",
+    "Interval",
+    "OrthogonalitySummary",
+    "VarianceDecomposition",
+    "axis_cosines",
     "bound_summary",
     "cdnv",
     "class_geometry",
+    "coarsen",
     "collapse_summary",
+    "cramers_v",
     "debias",
+    "decision_axes",
     "directional_cdnv",
+    "extreme_pairs",
     "few_shot_bound",
     "gaussian_prediction",
     "ncc_error",
+    "orthogonality_bound",
+    "orthogonality_summary",
     "pair_bound",
     "pair_mean",
     "pair_median",
     "population_estimate",
+    "random_floor",
     "resolved_pairs",
     "shots_needed",
+    "variance_decomposition",
 ]

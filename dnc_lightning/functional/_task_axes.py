@@ -1,0 +1,163 @@
+"""The decision axes of several tasks on the same features, by their class means alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._tiles import ClassTiles, Reduce, wide
+from dnc_lightning.functional.geometry import SHIFT_SAMPLES
+
+Choose = Callable[[str, Tensor], Tensor]
+"""Picks among the resolved pairs [P, 2] of a named task those to compute."""
+
+
+@dataclass(frozen=True)
+class TaskAxes:
+    """Pairs of classes of one task, and the variance of every class along their axes."""
+
+    count: Tensor  # [C] samples
+    mean: Tensor  # [C, D] class means minus a point common to all tasks, 0 without samples
+    scale: Tensor  # scalar, the largest root mean square distance of a class from that point
+    pairs: Tensor  # [P, 2] classes (a, b)
+    distance: Tensor  # [P] |mu_a - mu_b|
+    variance: Tensor  # [P, C] u' Sigma_c u of all classes c
+
+    def take(self, rows: slice) -> TaskAxes:
+        """The same for some of the pairs."""
+        return replace(
+            self,
+            pairs=self.pairs[rows],
+            distance=self.distance[rows],
+            variance=self.variance[rows],
+        )
+
+    def along(self, points: Tensor) -> Tensor:
+        """Coordinates of points [n, D] on all axes, [P, n]; no axes [P, D] are held."""
+        height = self.mean @ points.T
+        return (height[self.pairs[:, 0]] - height[self.pairs[:, 1]]) / self.distance[:, None]
+
+    def cosines(self, other: TaskAxes) -> Tensor:
+        """Signed cosines with the axes of another task, [P, Pb]."""
+        height = self.along(other.mean)
+        a, b = other.pairs.T
+        return ((height[:, a] - height[:, b]) / other.distance).clamp(-1, 1)
+
+
+def task_axes(
+    features: Tensor,
+    tasks: Mapping[str, Tensor],
+    num_classes: Mapping[str, int | None],
+    reduce: Reduce | None,
+    choose: Choose,
+) -> dict[str, TaskAxes]:
+    """Two passes over the features: class means of all tasks, then variances along the axes.
+
+    The second pass costs one [N, D] x [D, C] and one [C, N] x [N, C] product a task.
+    """
+    classes = {
+        name: check_task(name, features, labels, num_classes.get(name), reduce is not None)
+        for name, labels in tasks.items()
+    }
+    total: Reduce = reduce or (lambda tensor: tensor)
+    data = {
+        name: ClassTiles.build(features, labels.to(features.device).long(), classes[name])
+        for name, labels in tasks.items()
+    }
+    shift = _common_point(features, total)
+    found = {
+        name: _from_sums(name, total(_class_sums(tiles, shift)), tiles.dtype, choose)
+        for name, tiles in data.items()
+    }
+    for name, task in found.items():
+        sums = total(_axis_sums(data[name], shift, task))
+        variance = sums / task.count.clamp(min=1)[:, None] / task.distance.square()
+        found[name] = replace(task, variance=variance.T.contiguous())
+    return found
+
+
+def check_task(
+    name: str, features: Tensor, labels: Tensor, classes: int | None, sharded: bool
+) -> int:
+    """`check_features` for one of several tasks, which the error names."""
+    try:
+        return check_features(features, labels, classes, sharded=sharded)
+    except ValueError as error:
+        raise ValueError(f"task {name!r}: {error}") from error
+
+
+def _common_point(features: Tensor, total: Reduce) -> Tensor:
+    """The mean of some features, [D]; any error in it cancels out."""
+    some = features[:: max(1, len(features) // SHIFT_SAMPLES)].to(wide(features.device))
+    count = total(torch.tensor(float(len(some)), dtype=some.dtype, device=some.device))
+    dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+    return (total(some.sum(0)) / count.clamp(min=1)).to(dtype)
+
+
+def _class_sums(data: ClassTiles, shift: Tensor) -> Tensor:
+    """Of x - shift by class: its sum [D], that of its square norm, the count; [C, D + 2]."""
+    d = len(shift)
+    out = torch.zeros(len(data.count), d + 2, dtype=wide(shift.device), device=shift.device)
+    for tile in data.tiles(shift, None):
+        square = torch.linalg.vector_norm(tile.residual, dim=(1, 2)).square()
+        row = torch.cat([tile.residual.sum(1), square[:, None]], 1).to(out.dtype)
+        out[:, : d + 1].index_add_(0, tile.classes, row)
+    out[:, -1] = data.count.to(shift.device)
+    return out
+
+
+def _from_sums(name: str, sums: Tensor, dtype: torch.dtype, choose: Choose) -> TaskAxes:
+    count = sums[:, -1]
+    present = count > 0
+    if int(present.sum()) < 2:
+        raise ValueError(
+            f"task {name!r} needs samples of at least two classes, got {int(present.sum())}. Leave "
+            "the task out, or pass a probe that holds more of its classes."
+        )
+    size = count.clamp(min=1)[:, None]
+    mean, spread = sums[:, :-2] / size, sums[:, -2] / size[:, 0]
+    distance = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist")
+    # As in class_geometry: what is left of two equal means after rounding is not a distance.
+    noise = (16 * torch.finfo(dtype).eps) ** 2 * (spread[:, None] + spread)
+    resolved = ((distance.square() > noise) & present[:, None] & present).triu(1)
+    missing = len(count) * (len(count) - 1) // 2 - int(resolved.sum())
+    if missing:
+        warnings.warn(
+            f"task {name!r}: {missing} of {len(count) * (len(count) - 1) // 2} pairs of classes "
+            "have no axis and are left out, as a class has no samples or two have the same mean. "
+            "Pass a probe that holds every class, and look whether the encoder is constant.",
+            stacklevel=4,
+        )
+    pairs = choose(name, resolved.nonzero())
+    a, b = pairs.T
+    return TaskAxes(
+        count=count,
+        mean=mean,
+        scale=spread.max().sqrt(),
+        pairs=pairs,
+        distance=distance[a, b],
+        variance=mean.new_zeros(len(pairs), len(count)),
+    )
+
+
+def _axis_sums(data: ClassTiles, shift: Tensor, task: TaskAxes) -> Tensor:
+    """Sums of ((mu_a - mu_b) . r)^2 over the residuals r of every class, [C, P].
+
+    From the second moments of mu_a . r within each class, [C, C] at a time: their N C^2 products
+    are less than N P differences. In double precision, as close means leave little of them.
+    """
+    a, b = task.pairs.T
+    centre, points = task.mean.to(data.dtype), task.mean.to(data.dtype).T.contiguous()
+    out = torch.zeros(len(centre), len(a), dtype=task.mean.dtype, device=shift.device)
+    for tile in data.tiles(shift, centre):
+        height = (tile.residual @ points).to(out.dtype)
+        for c, own in zip(tile.classes.tolist(), height, strict=True):
+            moment = own.T @ own
+            square = moment.diagonal()
+            out[c] += (square[a] + square[b] - 2 * moment[a, b]).clamp_(min=0)
+    return out
