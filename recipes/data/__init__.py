@@ -1,7 +1,25 @@
-"""Data modules that hold their images in memory and offer a labelled probe set."""
+"""Data modules: images to train on, resumable anywhere, and a labelled probe set."""
 
+from recipes.data.cifar import CIFAR10, CIFAR100
+from recipes.data.decoded import DecodedImages
 from recipes.data.factors import Factors, FactorsDataset
 from recipes.data.fashion_mnist import FashionMNIST
+from recipes.data.hugging_face import HuggingFace
+from recipes.data.image_folder import ImageFolder
 from recipes.data.in_memory import InMemoryImages
+from recipes.data.labelled import LabelledImages
+from recipes.data.module import ProbedImages
 
-__all__ = ["Factors", "FactorsDataset", "FashionMNIST", "InMemoryImages"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "DecodedImages",
+    "Factors",
+    "FactorsDataset",
+    "FashionMNIST",
+    "HuggingFace",
+    "ImageFolder",
+    "InMemoryImages",
+    "LabelledImages",
+    "ProbedImages",
+]

@@ -10,14 +10,12 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch.nn.functional as F
-from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from dnc_lightning import ProbeSet
-from recipes.data.in_memory import InMemoryImages, shuffled_batches
+from recipes.data.in_memory import InMemoryImages
+from recipes.data.module import ProbedImages
 
 # Where the Debian and Ubuntu package dataset-fashion-mnist installs its files.
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -30,11 +28,14 @@ _FILES = (
 )
 
 
-class FashionMNIST(LightningDataModule):
+class FashionMNIST(ProbedImages):
     """Real Fashion-MNIST, padded to 32 x 32 pixels and repeated to three channels.
 
-    Three channels let every backbone and augmentation of the recipes take it as it is. The
-    probe set comes from the 10,000 test images.
+    Three channels let every backbone and augmentation of the recipes take it as it is: images are
+    ``[B, 3, 32, 32]`` uint8, targets ``[B]``. The probe set comes from the 10,000 test images.
+
+    Cost:
+        A download of 30 MB, 184 MB of memory, less than a second to read.
 
     Args:
         data_dir: Folder with the four idx files (plain or ``.gz``), searched first; a download
@@ -43,6 +44,8 @@ class FashionMNIST(LightningDataModule):
         num_images: Number of training images, the first ones of the file (their order is random
             already); at most 60,000.
         probe_per_class: Probe images per class.
+        num_workers: Loader processes per training process; 0 is fastest unless they make views.
+        seed: Of the order and of the views that workers make.
     """
 
     def __init__(
@@ -51,23 +54,18 @@ class FashionMNIST(LightningDataModule):
         batch_size: int = 256,
         num_images: int = 60_000,
         probe_per_class: int = 100,
+        num_workers: int = 0,
+        seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, probe_per_class, num_workers, seed)
         self.data_dir = data_dir
-        self.batch_size = batch_size
         self.num_images = num_images
-        self.probe_per_class = probe_per_class
-
-    @property
-    def probe_set(self) -> ProbeSet:
-        """The labelled test images; needs no `setup`, so that a command line can link it."""
-        return ProbeSet(self._read("t10k"), per_class=self.probe_per_class, seed=0)
 
     def prepare_data(self) -> None:
         """Find or download the files, once per node."""
         find_files(self.data_dir)
 
-    def setup(self, stage: str) -> None:
+    def train_images(self) -> InMemoryImages:
         """Read the training images.
 
         Raises:
@@ -80,11 +78,11 @@ class FashionMNIST(LightningDataModule):
                 f"found; got {self.num_images}. Change data.num_images."
             )
         kept = slice(self.num_images)
-        self.train_set_ = InMemoryImages(train.images[kept], train.targets[kept], train.classes)
+        return InMemoryImages(train.images[kept], train.targets[kept], train.classes)
 
-    def train_dataloader(self) -> DataLoader:
-        """Return shuffled batches: images ``[B, 3, 32, 32]`` uint8, and labels ``[B]``."""
-        return shuffled_batches(self.train_set_, self.batch_size)
+    def probe_images(self) -> InMemoryImages:
+        """Read the test images."""
+        return self._read("t10k")
 
     def _read(self, split: str) -> InMemoryImages:
         return read_split(find_files(self.data_dir), split)
