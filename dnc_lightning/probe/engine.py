@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.few_shot import Shard
+from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, unsettled_batch_norms
 from dnc_lightning.probe.embed import Embedder
@@ -21,7 +22,7 @@ from dnc_lightning.probe.encoders import (
     find_encoders,
 )
 from dnc_lightning.probe.labels import Task
-from dnc_lightning.probe.measure import Plan, measure
+from dnc_lightning.probe.measure import Measurement, Plan, measure
 from dnc_lightning.probe.probe_set import ProbeSet
 
 TRIAL_IMAGES = 2
@@ -193,13 +194,20 @@ class ProbeEngine:
             for name, task in self.tasks.items():
                 shard = self.shards.get(name)
                 found = measure(values, task.labels, task, self.plan, shard, thorough=thorough)
-                key = self.key(encoder, name)
-                result.scalars.update({f"{key}/{k}": v for k, v in found.scalars.items()})
-                result.matrices.update(
-                    {f"{encoder}/{name}/{k}": m for k, m in found.matrices.items()}
+                self._file(found, result, encoder, name)
+            if self.plan.orthogonality and len(self.tasks) > 1:
+                found = measure_across(
+                    values, self.tasks, self.reduce, normalize=self.plan.normalize
                 )
-                result.notes.extend(f"{key}: {text}" for text in found.notes)
-                result.warnings.extend(f"{key}: {text}" for text in found.warnings)
+                self._file(found, result, encoder, "orthogonality")
+
+    def _file(self, found: Measurement, result: ProbeResult, encoder: str, part: str) -> None:
+        """Put what was found of one encoder and one task (or of all) under its keys."""
+        key = self.key(encoder, part)
+        result.scalars.update({f"{key}/{k}": v for k, v in found.scalars.items()})
+        result.matrices.update({f"{encoder}/{part}/{k}": m for k, m in found.matrices.items()})
+        result.notes.extend(f"{key}: {text}" for text in found.notes)
+        result.warnings.extend(f"{key}: {text}" for text in found.warnings)
 
 
 def _try(embedder: Embedder, trial: ImageBank) -> dict[str, Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -20,6 +21,8 @@ class Task:
 
     labels: Tensor  # [N] int64 in [0, C)
     classes: tuple[str, ...]  # C names
+    values: tuple[int, ...] = ()  # C labels in the data set, rising; () if they do not matter
+    known: tuple[str, ...] = ()  # names of all classes of the data set by label, if it has them
 
 
 def read_tasks(dataset: Any, labels: Any = None) -> dict[str, Task]:
@@ -31,13 +34,15 @@ def read_tasks(dataset: Any, labels: Any = None) -> dict[str, Task]:
 
     Args:
         dataset: Map-style, length N.
-        labels: [N] integers, or a mapping (or data frame) task -> [N] integers.
+        labels: [N] integers, bools or names, or a mapping (or data frame) task -> [N] of these.
 
     Returns:
-        Task name -> labels and class names; one unnamed task is called "label".
+        Task name -> labels and class names; one unnamed task is called "label". Classes given by
+        name are numbered in sorted order.
 
     Raises:
-        ValueError: labels of the wrong length, type or range, or a task with one class only.
+        ValueError: labels of the wrong length, type or range, or a task with one class only; the
+            task is named.
     """
     found = labels if labels is not None else _attribute_labels(dataset)
     names = _class_names(dataset)
@@ -47,7 +52,7 @@ def read_tasks(dataset: Any, labels: Any = None) -> dict[str, Task]:
         found = _item_labels(dataset)
     columns = _as_columns(found)
     if not columns:
-        raise ValueError("labels name no task: pass integers [N] or {task: integers [N]}.")
+        raise ValueError("labels name no task: pass labels [N] or {task: labels [N]}.")
     return {
         task: _as_task(task, values, len(dataset), names.get(task, names.get(DEFAULT_TASK, ())))
         for task, values in columns.items()
@@ -136,7 +141,7 @@ def _attribute_labels(dataset: Any) -> Any:
         if found is None:
             return None
         rows = torch.as_tensor(indices)
-        return {task: _as_integers(task, v)[rows] for task, v in _as_columns(found).items()}
+        return {task: _rows(task, v, rows) for task, v in _as_columns(found).items()}
     for name in ("targets", "labels"):
         found = getattr(dataset, name, None)
         if found is not None and not callable(found):
@@ -186,10 +191,36 @@ def _class_names(dataset: Any) -> dict[str, Sequence[str]]:
 
 def _as_columns(labels: Any) -> dict[str, Any]:
     if hasattr(labels, "columns") and hasattr(labels, "to_dict"):
-        return {str(name): labels[name].to_numpy(copy=True) for name in labels.columns}
+        return {str(name): labels[name] for name in labels.columns}
     if isinstance(labels, Mapping):
         return {str(task): values for task, values in labels.items()}
     return {DEFAULT_TASK: labels}
+
+
+def _as_array(values: Any) -> Any:
+    """What torch cannot read, names and columns of Python objects, as one numpy array."""
+    if isinstance(values, Tensor):
+        return values
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy(copy=True)
+    if isinstance(values, np.ndarray):
+        kind = values.dtype.kind
+        return np.array(values.tolist()) if kind == "O" and _one_kind(values.flat) else values
+    if isinstance(values, Sequence) and len(values) and _one_kind(values[:1], str):
+        return np.array(values) if _one_kind(values, str) else values
+    return values
+
+
+def _one_kind(values: Iterable[Any], *kinds: type) -> bool:
+    """Whether numpy would not turn a number, or nothing at all, into a name."""
+    wanted = kinds or (str, bool, int)
+    return any(all(isinstance(value, kind) for value in values) for kind in wanted)
+
+
+def _rows(task: str, values: Any, rows: Tensor) -> Any:
+    array = _as_array(values)
+    named = isinstance(array, np.ndarray) and array.dtype.kind == "U"
+    return array[rows.numpy()] if named else _as_integers(task, array)[rows]
 
 
 def _as_integers(task: str, values: Any) -> Tensor:
@@ -197,8 +228,8 @@ def _as_integers(task: str, values: Any) -> Tensor:
         labels = torch.as_tensor(values).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"labels of task {task!r} must be integers [N], got {type(values).__name__}: {error}. "
-            "Map names to numbers first."
+            f"labels of task {task!r} must be [N] integers, bools or names, got "
+            f"{type(values).__name__}: {error}. Give every sample one, of one type."
         ) from error
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(
@@ -208,6 +239,10 @@ def _as_integers(task: str, values: Any) -> Tensor:
 
 
 def _as_task(task: str, values: Any, length: int, names: Sequence[str]) -> Task:
+    values = _as_array(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "U":
+        sorted_names, values = np.unique(values, return_inverse=True)
+        names = sorted_names.tolist()
     labels = _as_integers(task, values)
     if labels.ndim != 1 or len(labels) != length:
         raise ValueError(
@@ -225,6 +260,11 @@ def _as_task(task: str, values: Any, length: int, names: Sequence[str]) -> Task:
             f"task {task!r} must have at least two classes, got {values_present.tolist()}. "
             "Check the labels, or the split."
         )
-    named = len(names) > int(values_present[-1])
-    classes = tuple(str(names[v]) if named else str(v) for v in values_present.tolist())
-    return Task(labels=compact, classes=classes)
+    present = values_present.tolist()
+    known = tuple(map(str, names)) if len(names) > int(present[-1]) else ()
+    return Task(
+        labels=compact,
+        classes=tuple(known[v] if known else str(v) for v in present),
+        values=tuple(map(int, present)),
+        known=known,
+    )

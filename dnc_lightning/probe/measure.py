@@ -20,16 +20,18 @@ from dnc_lightning.functional import (
     collapse_summary,
     debias,
     directional_cdnv,
+    extreme_pairs,
     few_shot_bound,
     population_estimate,
     resolved_pairs,
+    variance_decomposition,
 )
 from dnc_lightning.functional.few_shot import Shard, ncc_errors
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.functional.unbiased import samples_to_resolve
 from dnc_lightning.probe.labels import Task
 
-BUILT_IN = ("collapse", "few_shot")
+BUILT_IN = ("collapse", "few_shot", "orthogonality", "variance")
 
 JOINT_CLASSES = 32
 """Most classes of a task whose joint certificate a probe computes."""
@@ -58,6 +60,8 @@ class Plan:
     normalize: bool = False  # L2-normalise the features first
     collapse: bool = True  # CDNV and directional CDNV
     few_shot: bool = True  # measured few-shot error and its bounds
+    orthogonality: bool = True  # angles between the decision axes of several tasks
+    variance: bool = True  # how much of a pair's variance lies on its axis
     metrics: Mapping[str, Metric] = field(default_factory=dict)  # name -> further ones
     shots: Sequence[int] = ()
     ways: int | None = None
@@ -73,7 +77,8 @@ class Plan:
         """Sort the metrics of a probe into built-in and further ones."""
         names = BUILT_IN if metrics is None else [m for m in metrics if isinstance(m, str)]
         further = {type(m).__name__: m for m in metrics or () if isinstance(m, Metric)}
-        return cls(normalize, "collapse" in names, "few_shot" in names, further, shots, ways)
+        collapse, few_shot, orthogonality, variance = (metric in names for metric in BUILT_IN)
+        return cls(normalize, collapse, few_shot, orthogonality, variance, further, shots, ways)
 
 
 def measure(
@@ -117,7 +122,7 @@ def measure(
         features = l2_normalize(features.float(), dim=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if plan.collapse or plan.few_shot:
+        if plan.collapse or plan.few_shot or plan.variance:
             _built_in(found, features, labels, task, plan, shard, thorough)
         for name, metric in plan.metrics.items():
             try:
@@ -148,6 +153,8 @@ def _built_in(
         found.matrices["cdnv"] = cdnv(geometry)
         found.matrices["directional_cdnv"] = directional_cdnv(geometry)
         found.notes.extend(_advice(geometry))
+    if plan.variance:
+        _decompose(found, scalars, features, labels, geometry, shard)
     shots = plan.shots if plan.few_shot else ()
     if plan.few_shot:
         scalars |= bound_summary(geometry, shots, plan.ways)
@@ -178,6 +185,29 @@ def _built_in(
     # One transfer from the device for all numbers.
     values = torch.stack([value.to(torch.float64) for value in scalars.values()]).tolist()
     found.scalars.update(zip(scalars, values, strict=True))
+
+
+def _decompose(
+    found: Measurement,
+    scalars: dict[str, Tensor],
+    features: Tensor,
+    labels: Tensor,
+    geometry: ClassGeometry,
+    shard: Shard | None,
+) -> None:
+    """Split the variance of the best, median and worst pair; in units of their distance^2."""
+    chosen = extreme_pairs(geometry)
+    if not chosen:
+        return
+    distinct = list(dict.fromkeys(chosen.values()))
+    split = variance_decomposition(features, labels, pairs=distinct, shard=shard)
+    for name, pair in chosen.items():
+        k = distinct.index(pair)
+        scalars[f"axis_share/{name}"] = split.on_axis[k] / split.total[k]
+    a, b = split.pairs.T
+    parts = torch.cat([split.on_axis[:, None], split.orthogonal_top, split.orthogonal[:, None]], 1)
+    found.matrices["variance"] = parts / geometry.distance2[a, b][:, None]
+    found.matrices["variance_pairs"] = split.pairs
 
 
 def _advice(geometry: ClassGeometry) -> list[str]:

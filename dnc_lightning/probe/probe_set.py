@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnc_lightning.probe.hierarchy import Hierarchy, add_coarse_tasks
 from dnc_lightning.probe.isolation import isolated_rng
 from dnc_lightning.probe.labels import Task, item_image, read_tasks, stratified
 
@@ -31,16 +33,23 @@ class ProbeSet:
             tensors [C, H, W], or uint8 arrays [H, W, C].
         per_class: Samples of each class of each task, at least 1; unbiased estimates need 4, and
             about 100 resolve most pairs. Unitless.
-        labels: Integers [N] or {task: integers [N]} in place of the data set's own, which
-            otherwise come from its `targets` or `labels`, its columns, or its items.
+        labels: In place of the data set's own, which otherwise come from its `targets` or
+            `labels`, its columns, or its items. One task: [N] integers, bools or class names, as a
+            tensor, array or list. Several: a dict task -> [N] of these, or a pandas DataFrame with
+            a row per sample and a column per task, such as a table of attributes.
         transform: Applied to each image once, before the first step; no augmentation. Without
             one, images are taken as they are. uint8 images, and floats that are multiples of
             1/255, are kept as uint8 and reach the encoder as floats in [0, 1].
         seed: Of the choice of samples and of a random transform.
+        hierarchy: Further tasks, each a coarser version of another one: coarse name -> mapping,
+            or, where there are several tasks, (fine task, mapping). A mapping is a dict, class name
+            or label -> coarse name or number; a tensor [C_fine] of coarse numbers, by label; or
+            the path of a JSON file that holds such a dict.
 
     Raises:
-        ValueError: labels of the wrong shape, type or range, one class only, or fewer than
-            `per_class` samples of a class.
+        ValueError: an argument out of range here; at setup of the callback labels of the wrong
+            shape, type or range, one class only, fewer than `per_class` samples of a class, or a
+            hierarchy that misses a class or knows one that the task does not have.
 
     Example:
         >>> images = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
@@ -48,6 +57,11 @@ class ProbeSet:
         >>> probe = ProbeSet(data, per_class=5)
         >>> len(probe)
         10
+        >>> animals = ["cat", "dog", "car", "bus"] * 5
+        >>> kind = {"cat": "animal", "dog": "animal", "car": "vehicle", "bus": "vehicle"}
+        >>> probe = ProbeSet(data, per_class=5, labels={"thing": animals}, hierarchy={"kind": kind})
+        >>> {name: task.classes for name, task in probe.tasks.items()}
+        {'thing': ('bus', 'car', 'cat', 'dog'), 'kind': ('animal', 'vehicle')}
     """
 
     def __init__(
@@ -57,6 +71,8 @@ class ProbeSet:
         labels: Any = None,
         transform: Callable[[Any], Any] | None = None,
         seed: int = 0,
+        *,
+        hierarchy: Hierarchy | None = None,
     ) -> None:
         if not isinstance(per_class, int) or per_class < 1:
             raise ValueError(f"per_class must be an integer of at least 1, got {per_class!r}.")
@@ -70,6 +86,7 @@ class ProbeSet:
         self.labels = labels
         self.transform = transform
         self.seed = seed
+        self.hierarchy = hierarchy
 
     @cached_property
     def indices(self) -> Tensor:
@@ -80,7 +97,7 @@ class ProbeSet:
     def tasks(self) -> dict[str, Task]:
         """Labels [n] and class names of the chosen samples, task by task."""
         return {
-            name: Task(labels=task.labels[self.indices], classes=task.classes)
+            name: replace(task, labels=task.labels[self.indices])
             for name, task in self._all_tasks.items()
         }
 
@@ -109,7 +126,7 @@ class ProbeSet:
     @cached_property
     def _all_tasks(self) -> dict[str, Task]:
         with isolated_rng(None):
-            return read_tasks(self.dataset, self.labels)
+            return add_coarse_tasks(read_tasks(self.dataset, self.labels), self.hierarchy)
 
 
 def as_tensor(image: Any) -> Tensor:

@@ -24,7 +24,7 @@ from dnc_lightning.reporting.few_shot_style import (
 )
 from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
-    figure_from,
+    filled,
     step_axis,
 )
 from dnc_lightning.reporting.theme import LIGHT, Theme
@@ -55,7 +55,7 @@ def shots_figure(few_shot: FewShot, at: int = -1, theme: Theme = LIGHT) -> Figur
     Raises:
         ModuleNotFoundError: If plotly is not installed.
     """
-    return _filled(shots_spec(few_shot, theme), shots_traces(few_shot)[at])
+    return filled(shots_spec(few_shot, theme), shots_traces(few_shot)[at])
 
 
 def tightness_figure(few_shot: FewShot, shots: int, theme: Theme = LIGHT) -> Figure:
@@ -78,7 +78,7 @@ def tightness_figure(few_shot: FewShot, shots: int, theme: Theme = LIGHT) -> Fig
     column = few_shot.shots.index(shots)
     spec = tightness_spec(few_shot, theme)
     spec["layout"]["yaxis"] |= tightness_axis(few_shot, column)
-    return _filled(spec, tightness_traces(few_shot, column))
+    return filled(spec, tightness_traces(few_shot, column))
 
 
 def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
@@ -220,10 +220,3 @@ def _apart(shots: Sequence[int]) -> list[int]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
-
-
-def _filled(spec: dict[str, Any], traces: Sequence[dict[str, Any]]) -> Figure:
-    figure = figure_from(spec)
-    for trace, values in zip(figure.data, traces, strict=False):
-        trace.update(values)
-    return figure

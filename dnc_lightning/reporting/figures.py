@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
     base_layout,
+    cut,
     figure_from,
     log_axis,
     log_ticks,
@@ -32,7 +33,6 @@ __all__ = ["collapse_figure", "collapse_spec", "heat", "pair_figure", "pair_spec
 
 TITLES: dict[Metric, str] = {"cdnv": "CDNV", "directional_cdnv": "Directional CDNV"}
 MOST_TICKS = 24
-LONGEST_TICK = 16  # characters of a class name on an axis; hovering shows all of it
 FEW_CLASSES = 12  # up to here their names stand at 45 degrees
 
 
@@ -163,7 +163,7 @@ def pair_spec(
     axis = {
         "type": "category",
         "tickvals": list(range(0, len(names), every)),
-        "ticktext": [_cut(name) for name in names[::every]],
+        "ticktext": [cut(name) for name in names[::every]],
         "showgrid": False,
         "tickfont": {"color": theme.muted, "size": 11 if few else 10},
     }
@@ -187,7 +187,3 @@ def heat(matrix: NDArray[np.floating], bounds: tuple[float, float]) -> NDArray[n
     positive = np.isfinite(matrix) & (matrix > 0)
     logs = np.log10(np.where(positive, matrix, 1.0).astype(np.float64))
     return np.where(positive, logs, np.where(matrix == 0, bounds[0], np.nan))
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_TICK else name[: LONGEST_TICK - 1] + "…"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 FEW_POINTS = 60  # up to here each probe gets its own dot on a line over training
+LONGEST_TICK = 16  # characters of a name on an axis; hovering shows all of it
 
 
 def require_plotly() -> None:
@@ -154,3 +155,16 @@ def short(step: int) -> str:
 def plain(value: float) -> str:
     """Return a tick value without an exponent, unless it is very small or large."""
     return f"{value:,.6f}".rstrip("0").rstrip(".") if 1e-5 < value < 1e6 else f"{value:.0e}"
+
+
+def cut(name: str) -> str:
+    """Return a name as a tick shows it, at most `LONGEST_TICK` characters."""
+    return name if len(name) <= LONGEST_TICK else name[: LONGEST_TICK - 1] + "…"
+
+
+def filled(spec: dict[str, Any], traces: Sequence[dict[str, Any]]) -> Figure:
+    """Return a figure of a frame and what goes into its first traces."""
+    figure = figure_from(spec)
+    for trace, values in zip(figure.data, traces, strict=False):
+        trace.update(values)
+    return figure

@@ -2,7 +2,8 @@
 
 Every series keeps its colour everywhere. Blue against orange is told apart with every common kind
 of colour blindness, and each ramp is monotone in lightness, so that it also reads in grey. The
-few-shot bounds differ in dash and marker too; the measured error below them is drawn in ink.
+few-shot bounds differ in dash and marker too; the measured error below them is drawn in ink. So
+do lines of several tasks, whose colours come from one list in the order of the tasks.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Theme:
     focus: str
     cdnv_ramp: tuple[str, ...]
     directional_cdnv_ramp: tuple[str, ...]
+    cosine_ramp: tuple[str, ...]
+    tasks: tuple[str, ...]
 
     def series(self, metric: Metric) -> str:
         """Return the colour of a metric's line and figures."""
@@ -66,6 +69,8 @@ LIGHT = Theme(
     focus="#0b63ce",
     cdnv_ramp=("#f2f7fb", "#c6ddf0", "#86b5dc", "#4486bf", "#1d5a97", "#0c2f5c"),
     directional_cdnv_ramp=("#fdf5ec", "#fbd9b4", "#f5ab6c", "#dd7430", "#a8430f", "#5c2005"),
+    cosine_ramp=("#f6f4fb", "#dcd5f0", "#b5a8de", "#8774c4", "#5c469f", "#33226b"),
+    tasks=("#0072b2", "#d55e00", "#00825f", "#a3418f", "#8a7400", "#332288", "#c2506b", "#5b6670"),
 )
 DARK = Theme(
     page="#0e1215",
@@ -84,6 +89,8 @@ DARK = Theme(
     focus="#8cc2ff",
     cdnv_ramp=("#122030", "#1b3c5f", "#2b659c", "#4e95d2", "#93c3ee", "#e6f2fc"),
     directional_cdnv_ramp=("#2a170c", "#5a2b10", "#974714", "#d87430", "#f9ad74", "#fdeadb"),
+    cosine_ramp=("#1c1930", "#352d5e", "#554790", "#7f6ec2", "#afa3e4", "#ece8fc"),
+    tasks=("#56b4e9", "#ff9d5c", "#3fc9a0", "#e08fd2", "#d8c44a", "#9a8cf0", "#ff8da1", "#b3bec8"),
 )
 
 

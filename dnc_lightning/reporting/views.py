@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dnc_lightning.reporting.archives import ReadMatrix, read_one
 from dnc_lightning.reporting.records import Record, Run
 from dnc_lightning.reporting.theme import Metric
 
@@ -65,11 +66,14 @@ def views(run: Run) -> list[View]:
 
 def recorded_averages(run: Run, view: View) -> list[str]:
     """Return the keys of `AVERAGES` that some record of the run holds."""
-    held = set().union(*(record.scalars for record in run.records))
     return [
         average
         for average, suffix in AVERAGES.items()
-        if held & {f"{view.prefix}/{metric}{suffix}" for metric in METRICS}
+        if any(
+            f"{view.prefix}/{metric}{suffix}" in record.scalars
+            for record in run.records
+            for metric in METRICS
+        )
     ]
 
 
@@ -118,7 +122,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def pair_stack(run: Run, view: View, *, max_values: int, max_classes: int) -> PairStack | None:
+def pair_stack(
+    run: Run,
+    view: View,
+    *,
+    max_values: int,
+    max_classes: int,
+    read_matrix: ReadMatrix | None = None,
+) -> PairStack | None:
     """Read, thin and quantise the pair matrices of one view.
 
     Args:
@@ -127,17 +138,23 @@ def pair_stack(run: Run, view: View, *, max_values: int, max_classes: int) -> Pa
         max_values: Most matrix entries to keep over all probes and both metrics; the first and the
             last probe always stay, the others are thinned evenly.
         max_classes: Most classes to keep: those of the worst pairs of the last probe.
+        read_matrix: How to read one matrix of a record; default `read_one(run)`.
 
     Returns:
         The stack, or None if no record has readable matrices of this view.
     """
     having = [i for i, record in enumerate(run.records) if record.matrices is not None]
-    last = next((pair for i in reversed(having) if (pair := _matrices(run, view, i))), None)
+    matrix_of = read_matrix or read_one(run)
+
+    def pair_at(position: int) -> dict[Metric, NDArray[np.float32]] | None:
+        return _matrices(matrix_of, run.records[position], view)
+
+    last = next((pair for i in reversed(having) if (pair := pair_at(i))), None)
     if last is None:
         return None
     chosen = worst_classes(last["directional_cdnv"], max_classes)
     keep = max(2, max_values // (2 * len(chosen) ** 2))
-    read = {i: pair for i in thinned(having, keep) if (pair := _matrices(run, view, i))}
+    read = {i: pair for i in thinned(having, keep) if (pair := pair_at(i))}
     bounds: dict[Metric, tuple[float, float]] = {}
     codes: dict[Metric, NDArray[np.uint16]] = {}
     for metric in METRICS:
@@ -147,10 +164,11 @@ def pair_stack(run: Run, view: View, *, max_values: int, max_classes: int) -> Pa
     return PairStack(tuple(read), tuple(chosen), codes, bounds)
 
 
-def _matrices(run: Run, view: View, position: int) -> dict[Metric, NDArray[np.float32]] | None:
-    stored = run.matrices(run.records[position])
+def _matrices(
+    read_matrix: ReadMatrix, record: Record, view: View
+) -> dict[Metric, NDArray[np.float32]] | None:
     prefix = f"{view.encoder}/{view.task}"
-    found = {metric: stored.get(f"{prefix}/{metric}") for metric in METRICS}
+    found = {metric: read_matrix(record, f"{prefix}/{metric}") for metric in METRICS}
     shape = (len(view.classes), len(view.classes))
     if any(matrix is None or matrix.shape != shape for matrix in found.values()):
         return None

@@ -67,6 +67,30 @@ def test_data_frames_and_mappings_name_several_tasks() -> None:
     assert tasks["young"].labels.tolist() == [1, 1, 0, 0]
 
 
+def test_names_are_labels_numbered_in_sorted_order() -> None:
+    data = Items([(IMAGE, 0)] * 4)
+    frame = pd.DataFrame(
+        {
+            "animal": ["dog", "ant", "cow", "ant"],
+            "size": pd.Categorical(["large", "small", "large", "small"]),
+            "legs": pd.array([4, 6, 4, 6], dtype="Int64"),
+            "wild": [False, True, False, True],
+        }
+    )
+    for labels in (frame, {name: frame[name].tolist() for name in frame}):
+        tasks = read_tasks(data, labels)
+        assert {name: task.classes for name, task in tasks.items()} == {
+            "animal": ("ant", "cow", "dog"),
+            "size": ("large", "small"),
+            "legs": ("4", "6"),
+            "wild": ("False", "True"),
+        }
+        assert tasks["animal"].labels.tolist() == [2, 0, 1, 0]
+        assert tasks["legs"].labels.tolist() == tasks["wild"].labels.tolist() == [0, 1, 0, 1]
+    part = read_tasks(Subset(Items(data, targets=["b", "a", "c", "a"]), [2, 0, 0]))["label"]
+    assert (part.classes, part.labels.tolist()) == (("b", "c"), [1, 0, 0])
+
+
 def test_label_values_become_consecutive() -> None:
     task = read_tasks(Items([0] * 4), np.array([7, 3, 7, 3]))["label"]
     assert task.labels.tolist() == [1, 0, 1, 0]
@@ -79,11 +103,13 @@ def test_label_values_become_consecutive() -> None:
         ([0, 1, 0], r"must have shape \[4\].*got \[3\]"),
         (torch.eye(4).long(), "One-hot"),
         ([0.0, 1.0, 0.0, 1.0], "must be integers, got torch.float32"),
-        (["cat", "dog", "cat", "dog"], "must be integers .*Map names to numbers"),
+        (["cat", 3, "cat", "dog"], "'label' must be .* integers, bools or names, got list"),
         ([0, 1, -1, 1], "must not be negative, got -1"),
         ([2, 2, 2, 2], r"at least two classes, got \[2\]"),
         ({"hue": [0, 1, 0, 1], "size": [1, 1, 1, 1]}, "task 'size' must have at least two"),
         ({}, "name no task"),
+        ({"hue": [0, 1, 0, 1], "size": [0, 1, 0]}, r"task 'size' must have shape \[4\]"),
+        (pd.DataFrame({"kind": ["cat", None, "cat", "dog"]}), "'kind' must be .* of one type"),
     ],
 )
 def test_bad_labels(labels: Any, match: str) -> None:

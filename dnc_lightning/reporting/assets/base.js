@@ -24,6 +24,7 @@ const state = {
   average: kept.average ?? null,
   step: kept.step ?? null, // null: the latest, also after a refresh
   shots: kept.shots ?? null,
+  pair: kept.pair ?? null,
   finished: report.finished,
   live: kept.finished === report.finished ? kept.live : !report.finished,
   theme: kept.theme ?? null, // null: what the system prefers
@@ -78,8 +79,22 @@ function place(steps) {
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: [["toImage"]] };
 
 // The plotting library is the last and longest script of the page: numbers and tables do not wait.
-async function plot(id, data, layout) {
-  if (window.Plotly) await Plotly.react(id, data, layout, CONFIG);
+async function plot(id, data, layout, config = {}) {
+  if (window.Plotly) await Plotly.react(id, data, layout, { ...CONFIG, ...config });
+}
+
+// Charts that are not what the page opens for are drawn one a frame, so that it answers meanwhile.
+const later = new Map();
+function drawLater(id, work) {
+  if (!later.size) requestAnimationFrame(drawNext);
+  later.delete(id);
+  later.set(id, work);
+}
+function drawNext() {
+  const [id, work] = later.entries().next().value;
+  later.delete(id);
+  if (later.size) requestAnimationFrame(drawNext);
+  if (by(id)) work();
 }
 
 function setSlider(id, { steps, labels }) {

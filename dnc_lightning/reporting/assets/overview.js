@@ -53,8 +53,8 @@ function drawCollapse() {
   const drawn = average();
   if (!drawn) return;
   const { data, layout } = themed(drawn.figures);
-  const { stack, fewShot } = view();
-  const steps = fewShot?.steps ?? stack?.steps;
+  const { stack, fewShot, variance } = view();
+  const steps = (fewShot ?? across() ?? variance ?? stack)?.steps;
   if (steps) layout.shapes = [marker(layout, steps)];
   plot("collapse", data, layout);
   const words = METRICS.map((metric, i) => `${TITLES[metric]} went from ${format(drawn.start[i])} to ${format(drawn.now[i])}`);

@@ -31,6 +31,8 @@ function draw() {
   drawTiles();
   drawCollapse();
   drawFewShot();
+  drawTasks();
+  drawVariance();
   drawPairs();
 }
 
@@ -56,7 +58,7 @@ function slide(id, held) {
   by(id).addEventListener("input", (event) => {
     const { steps } = held();
     const at = Number(event.target.value);
-    changed({ step: at === steps.length - 1 ? null : steps[at] }, drawCollapse, drawFewShot, drawPairs);
+    changed({ step: at === steps.length - 1 ? null : steps[at] }, drawCollapse, drawFewShot, drawTasks, drawVariance, drawPairs);
   });
 }
 
@@ -74,10 +76,13 @@ function restore() {
 
 by("encoder").addEventListener("change", (event) => changed({ encoder: event.target.value }, draw));
 by("task").addEventListener("change", (event) => changed({ task: event.target.value }, draw));
-by("averages").addEventListener("change", (event) => changed({ average: event.target.value }, drawTiles, drawCollapse));
+by("averages").addEventListener("change", (event) => changed({ average: event.target.value }, drawTiles, drawCollapse, drawTasks));
 by("shots").addEventListener("change", (event) => changed({ shots: Number(event.target.value) }, drawTiles, drawFewShot));
 slide("step", () => view().stack);
+by("pair").addEventListener("change", (event) => changed({ pair: event.target.value }, drawTasks));
 slide("few-shot-step", () => view().fewShot);
+slide("tasks-step", across);
+slide("variance-step", () => view().variance);
 by("theme").addEventListener("click", () => changed({ theme: dark() ? "light" : "dark" }, draw));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => soon(draw));
 by("live").checked = state.live;
@@ -87,7 +92,7 @@ let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === width) return;
   width = innerWidth;
-  if (report.views.length) soon(drawFewShot, drawPairs);
+  if (report.views.length) soon(drawFewShot, drawTasks, drawVariance, drawPairs);
 });
 
 draw();
