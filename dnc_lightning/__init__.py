@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING, Any
 from dnc_lightning.version import __version__
 
 if TYPE_CHECKING:
-    from dnc_lightning.callbacks import HtmlReport, LogSpaced, ProbeCallback
+    from dnc_lightning.callbacks import (
+        HtmlReport,
+        LogSpaced,
+        LogSpacedCheckpoint,
+        ProbeCallback,
+        TerminalSummary,
+    )
     from dnc_lightning.probe import ProbeSet
 
-__all__ = ["HtmlReport", "LogSpaced", "ProbeCallback", "ProbeSet", "__version__"]
+__all__ = [
+    "HtmlReport",
+    "LogSpaced",
+    "LogSpacedCheckpoint",
+    "ProbeCallback",
+    "ProbeSet",
+    "TerminalSummary",
+    "__version__",
+]
 
 _HOMES = {
     "HtmlReport": "dnc_lightning.callbacks",
     "LogSpaced": "dnc_lightning.callbacks",
+    "LogSpacedCheckpoint": "dnc_lightning.callbacks",
     "ProbeCallback": "dnc_lightning.callbacks",
     "ProbeSet": "dnc_lightning.probe",
+    "TerminalSummary": "dnc_lightning.callbacks",
 }
 
 

@@ -18,14 +18,16 @@ MAY_IMPORT = {
     "metrics": {"functional"},
     "probe": {"functional", "metrics"},
     "callbacks": {"functional", "metrics", "probe", "reporting", "version"},
+    "cli": {"reporting", "version"},
     "__init__": {"callbacks", "probe", "version"},
 }
 OUTSIDE = {
     "functional": {"torch"},
-    "reporting": {"numpy", "plotly"},
+    "reporting": {"numpy", "plotly", "matplotlib", "rich", "wandb", "wandb_workspaces"},
     "metrics": {"torch", "torchmetrics"},
     "probe": {"torch", "torchmetrics", "numpy", "tqdm"},
-    "callbacks": {"torch", "torchmetrics", "lightning"},
+    "callbacks": {"torch", "torchmetrics", "lightning", "numpy", "wandb"},
+    "cli": set(),
     "version": set(),
     "__init__": set(),
 }

@@ -1,7 +1,16 @@
 """Lightning hooks: when to probe and what to log."""
 
+from dnc_lightning.callbacks.checkpoint import LogSpacedCheckpoint
 from dnc_lightning.callbacks.html_report import HtmlReport
 from dnc_lightning.callbacks.probe_callback import ProbeCallback
 from dnc_lightning.callbacks.schedules import LogSpaced, Schedule
+from dnc_lightning.callbacks.terminal import TerminalSummary
 
-__all__ = ["HtmlReport", "LogSpaced", "ProbeCallback", "Schedule"]
+__all__ = [
+    "HtmlReport",
+    "LogSpaced",
+    "LogSpacedCheckpoint",
+    "ProbeCallback",
+    "Schedule",
+    "TerminalSummary",
+]

@@ -1,11 +1,18 @@
-"""Where a run's files lie, and its scalars in every logger."""
+"""Where a run's files lie, and its numbers and charts in every logger."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
+from torch import Tensor
+
+from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
+from dnc_lightning.reporting.paper_probe import probe_pictures
+from dnc_lightning.reporting.records import Record, Run
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -29,3 +36,84 @@ def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> li
         except Exception as error:
             failures.append(f"{type(logger).__name__} failed to log: {error!r}. Training goes on.")
     return failures
+
+
+def prepare_loggers(trainer: Trainer, callback: Any) -> list[str]:
+    """Tell each logger, before the first probe of a process, how its numbers belong together.
+
+    Args:
+        trainer: With the loggers.
+        callback: The ProbeCallback whose numbers will come.
+
+    Returns:
+        What went wrong, in words.
+    """
+    failures = []
+    for logger in trainer.loggers:
+        try:
+            if _is(logger, "WandbLogger"):
+                wandb_charts.define_axis(logger, callback.log_prefix or callback.name)
+            elif _is(logger, "TensorBoardLogger"):
+                probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
+                # TensorBoard reads one layout a run: the first probe's callback speaks for all.
+                if probes and probes[0] is callback:
+                    tensorboard_charts.write_layout(logger, probes)
+        except Exception as error:
+            failures.append(_failure(logger, error))
+    return failures
+
+
+def log_charts(
+    trainer: Trainer, header: Mapping[str, Any], record: Record, matrices: Mapping[str, Tensor]
+) -> list[str]:
+    """Log the curves over shots and the pairs of one probe where a logger can show them.
+
+    Args:
+        trainer: With the loggers.
+        header: The run's.
+        record: The probe.
+        matrices: "{encoder}/{task}/{metric}" -> [C, C].
+
+    Returns:
+        What went wrong, in words.
+    """
+    chosen = [
+        (logger, charts)
+        for logger in trainer.loggers
+        for name, charts in (
+            ("WandbLogger", wandb_charts.log_probe),
+            ("TensorBoardLogger", tensorboard_charts.log_probe),
+        )
+        if _is(logger, name)
+    ]
+    if not chosen:
+        return []
+    failures: list[str] = []
+    run = Run(folder=Path(), header=header, records=(record,), problems=())
+    arrays = {key: value.cpu().numpy() for key, value in matrices.items()}
+    pictures = _pictures(run, arrays, failures)
+    for logger, log_probe in chosen:
+        try:
+            log_probe(logger, run, arrays, pictures)
+        except Exception as error:
+            failures.append(_failure(logger, error))
+    return failures
+
+
+def _pictures(run: Run, arrays: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
+    if not (find_spec("matplotlib") and find_spec("PIL")):
+        return {}  # tables and scalars are there without
+    try:
+        return probe_pictures(run, arrays)
+    except Exception as error:
+        failures.append(f"The pictures of a probe were not drawn: {error!r}. Training goes on.")
+        return {}
+
+
+def _is(logger: Any, name: str) -> bool:
+    # By name: a logger of lightning and one of pytorch_lightning are different classes.
+    return any(base.__name__ == name for base in type(logger).__mro__)
+
+
+def _failure(logger: Any, error: Exception) -> str:
+    return f"{type(logger).__name__} failed to log charts: {error!r}. Training goes on."

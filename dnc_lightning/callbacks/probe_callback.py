@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning.callbacks.header import run_header
-from dnc_lightning.callbacks.loggers import log_scalars, run_folder
+from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule
 from dnc_lightning.probe.encoders import Pooling
@@ -74,7 +74,7 @@ class ProbeCallback(Callback):
         self,
         probe: ProbeSet,
         *,
-        encoder: str | Callable[[Any, Tensor], Tensor] | Mapping[str, Any] | None = None,
+        encoder: str | Mapping[str, Any] | Callable[[Any, Tensor], Tensor] | None = None,
         pooling: Pooling = "auto",
         normalize: bool = False,
         metrics: Sequence[str | Metric] | None = None,
@@ -118,8 +118,7 @@ class ProbeCallback(Callback):
         self.not_before_ = 0  # no probe at all before it, for max_overhead
         self.probe_seconds_ = 0.0
         self.train_seconds_ = 0.0  # wall time of training before `_clock_` was set
-        self._clock_ = time.monotonic()
-        self._last_time_ = self._clock_
+        self._clock_ = self._last_time_ = time.monotonic()
         self._recorder_ = Recorder()
         self._resumed_from_: Path | None = None
         self._told_: set[str] = set()
@@ -174,8 +173,8 @@ class ProbeCallback(Callback):
         if trainer.is_global_zero and not trial and self.run_dir_ is None:
             folder = Path(self.dirpath or run_folder(trainer) / "dnc" / self.name)
             header = run_header(self, trainer, pl_module)
-            problems = self._recorder_.open(folder, header, self._resumed_from_, self.last_step_)
-            self._tell(problems)
+            self._tell(self._recorder_.open(folder, header, self._resumed_from_, self.last_step_))
+            self._tell(prepare_loggers(trainer, self))
             if self._recorder_.writer is not None:
                 self.run_dir_ = self._recorder_.writer.folder
         if self.last_step_ < 0:
@@ -243,7 +242,7 @@ class ProbeCallback(Callback):
         result.scalars[f"{prefix}/overhead"] = self.probe_seconds_ / elapsed
         self.last_step_ = step
         self._plan(trainer, step, elapsed, seconds)
-        self._publish(trainer, result, step, elapsed)
+        self._publish(trainer, result, elapsed, thorough)
 
     def _plan(self, trainer: Trainer, step: int, elapsed: float, seconds: float) -> None:
         if self.max_overhead is not None and step > 0:
@@ -254,15 +253,14 @@ class ProbeCallback(Callback):
             self.not_before_ = trainer.strategy.broadcast(step + max(0, int(wait)))
         self.next_step_ = self._steps.next_after(max(step, self.not_before_ - 1))
 
-    def _publish(self, trainer: Trainer, result: ProbeResult, step: int, elapsed: float) -> None:
-        device = self.engine_.device
+    def _publish(self, trainer: Trainer, result: ProbeResult, elapsed: float, charts: bool) -> None:
         for key, value in result.scalars.items():
-            trainer.callback_metrics[key] = torch.tensor(value, device=device)
+            trainer.callback_metrics[key] = torch.tensor(value, device=self.engine_.device)
         if not trainer.is_global_zero:
             return
-        result.warnings += log_scalars(trainer, result.scalars, step)
+        result.warnings += log_scalars(trainer, result.scalars, self.last_step_)
         record = Record(
-            step=step,
+            step=self.last_step_,
             epoch=trainer.current_epoch,
             time=elapsed,
             scalars=result.scalars,
@@ -271,6 +269,8 @@ class ProbeCallback(Callback):
             warnings=tuple(result.warnings),
         )
         self._tell([*result.warnings, *self._recorder_.append(record, result.matrices)])
+        if charts:
+            self._tell(log_charts(trainer, self._recorder_.header, record, result.matrices))
 
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in problems:

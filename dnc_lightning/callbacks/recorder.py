@@ -18,6 +18,7 @@ class Recorder:
     def __init__(self) -> None:
         self.writer: RecordWriter | None = None
         self.written = 0
+        self.header: Mapping[str, Any] = {}
 
     def open(
         self, folder: Path, header: Mapping[str, Any], previous: Path | None, last_step: int
@@ -35,6 +36,7 @@ class Recorder:
             Problems.
         """
         problems = []
+        self.header = header
         try:
             if previous is not None and not (previous / RECORDS_FILE).exists():
                 problems.append(

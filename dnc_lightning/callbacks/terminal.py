@@ -1,0 +1,117 @@
+"""The run in the terminal: a line for each probe, a table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from dnc_lightning.reporting.records import read_run
+from dnc_lightning.reporting.terminal import print_run, probe_line, require_rich
+
+
+class TerminalSummary(Callback):
+    """Prints a line after each probe, above the progress bar, and a table when training ends.
+
+    The line reads "step 64  dir 0.134 ↓4.2x | cert@5 0.41": directional CDNV, how many times
+    smaller it is than at the first probe, and the certified error of 5 labelled samples. The table
+    is that of `dnc show`. Both are made from the records on disk, on rank zero, and what cannot be
+    printed never stops the training.
+
+    Args:
+        lines: Print a line for each probe, not the table alone.
+
+    Example:
+        ```python
+        trainer = Trainer(callbacks=[ProbeCallback(probe), TerminalSummary()])
+        ```
+    """
+
+    def __init__(self, lines: bool = True) -> None:
+        self.lines = lines
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Check, before the first step, that there is something to show and the means to show it.
+
+        Raises:
+            ModuleNotFoundError: If rich is not installed; the message names the extra.
+            ValueError: If the Trainer has no `ProbeCallback`.
+        """
+        if stage != "fit":
+            return
+        if not _probes(trainer):
+            raise ValueError(
+                "TerminalSummary shows what a ProbeCallback records, but the Trainer has none: "
+                "add ProbeCallback(...) to the Trainer's callbacks"
+            )
+        require_rich()
+        self._shown: dict[str, int] = {}  # name of a probe -> records that have had a line
+        self._warned = False
+        self._finished = False
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print a new probe's line; the first one's too, which ran before there was a bar."""
+        if not (self.lines and trainer.is_global_zero):
+            return
+        for probe in _probes(trainer):
+            if probe.records_written_ != self._shown.get(probe.name, 0):
+                self._attempt(self._print_lines, trainer, probe)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Print the table of a run that is stopped."""
+        self._finish(trainer)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Print the table, when the last probe has run whatever the order of the callbacks."""
+        if stage == "fit":
+            self._finish(trainer)
+
+    def _finish(self, trainer: Any) -> None:
+        # An exception may come before setup was through.
+        if not trainer.is_global_zero or getattr(self, "_finished", True):
+            return
+        self._finished = True
+        for probe in _probes(trainer):
+            if probe.records_written_:
+                self._attempt(_print_table, probe)
+
+    def _print_lines(self, trainer: Any, probe: Any) -> None:
+        written = probe.records_written_
+        new = written - self._shown.get(probe.name, 0)
+        self._shown[probe.name] = written
+        run = read_run(probe.run_dir_)
+        for record in run.records[-new:]:
+            words = probe_line(record.scalars, run.records[0].scalars, run.header)
+            text = f"{probe.name}  step {record.step:,}  {words}"
+            bar = trainer.progress_bar_callback
+            if bar is not None and bar.is_enabled:
+                bar.print(text)
+            else:
+                rank_zero_info(text)
+
+    def _attempt(self, work: Any, *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except Exception as error:  # the training is worth more than its table
+            if not self._warned:
+                self._warned = True
+                rank_zero_warn(
+                    f"TerminalSummary could not print ({error}); training goes on. The records "
+                    "are not affected."
+                )
+
+
+def _print_table(probe: Any) -> None:
+    folder = Path(probe.run_dir_)
+    print_run(read_run(folder), str(folder))
+
+
+def _probes(trainer: Any) -> list[Any]:
+    # By their attributes: a ProbeCallback may be a subclass or a wrapper of the other Lightning.
+    return [
+        c for c in trainer.callbacks if hasattr(c, "run_dir_") and hasattr(c, "records_written_")
+    ]

@@ -1,0 +1,96 @@
+"""What W&B shows beside the scalars: curves over shots, tables and pictures of class pairs.
+
+Everything goes through the logger, whose own axis is `trainer/global_step`: a second axis beside it
+would reorder a run that is resumed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnc_lightning.reporting.few_shot import SERIES, few_shot
+from dnc_lightning.reporting.few_shot_style import NAMES
+from dnc_lightning.reporting.records import Run
+from dnc_lightning.reporting.views import METRICS, View, views, worst_classes
+
+AXIS = "trainer/global_step"
+MOST_CLASSES = 100  # of a table: W&B shows 10,000 rows
+COLUMNS = ("class i", "class j", "CDNV", "directional CDNV", "directional CDNV, reverse")
+
+
+def define_axis(logger: Any, prefix: str) -> None:
+    """Plot all keys of a probe over the optimizer step, also in a run that the user began."""
+    before = getattr(logger, "_prefix", "")
+    start = f"{before}{logger.LOGGER_JOIN_CHAR}{prefix}" if before else prefix
+    logger.experiment.define_metric(AXIS)
+    logger.experiment.define_metric(f"{start}/*", step_metric=AXIS)
+
+
+def log_probe(
+    logger: Any,
+    run: Run,
+    matrices: Mapping[str, NDArray[Any]],
+    pictures: Mapping[str, NDArray[np.uint8]],
+) -> None:
+    """Log one probe's charts below "{prefix}/charts/".
+
+    Args:
+        logger: A WandbLogger.
+        run: Header and a single record.
+        matrices: "{encoder}/{task}/{metric}" -> [C, C].
+        pictures: Key -> [H, W, 3].
+    """
+    import wandb
+
+    found: dict[str, Any] = {key: wandb.Image(picture) for key, picture in pictures.items()}
+    for view in views(run):
+        # The native chart takes the place of the picture of the same name.
+        found |= _bounds(run, view) | _pairs(view, matrices)
+    if found:
+        logger.log_metrics(found, step=run.records[0].step)
+
+
+def _bounds(run: Run, view: View) -> dict[str, Any]:
+    import wandb
+
+    numbers = few_shot(run, view, max_probes=1)
+    if numbers is None:
+        return {}
+    lines = {NAMES[name]: numbers.values[name][0] for name in SERIES}
+    # A bound far above 1 says nothing, and would flatten the lines that do.
+    drawn = {n: [_known(min(v, 1.0)) for v in line] for n, line in lines.items()}
+    drawn = {name: line for name, line in drawn.items() if any(v is not None for v in line)}
+    chart = wandb.plot.line_series(
+        xs=list(numbers.shots),
+        ys=list(drawn.values()),
+        keys=list(drawn),
+        title=f"{view.task}: few-shot error and bounds, at most 1",
+        xname="labelled samples per class",
+    )
+    return {f"{view.prefix}/charts/few_shot": chart}
+
+
+def _pairs(view: View, matrices: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    import wandb
+
+    cdnv, directional = (matrices.get(f"{view.encoder}/{view.task}/{m}") for m in METRICS)
+    if cdnv is None or directional is None:
+        return {}
+    kept = worst_classes(directional, MOST_CLASSES)
+    rows = [
+        [view.classes[i], view.classes[j], *map(_known, values)]
+        for i in kept
+        for j in kept
+        if i != j
+        for values in [(cdnv[i, j], directional[i, j], directional[j, i])]
+    ]
+    return {f"{view.prefix}/charts/pairs": wandb.Table(columns=list(COLUMNS), data=rows)}
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

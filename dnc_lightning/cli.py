@@ -1,0 +1,164 @@
+"""`dnc`: tables, pages and figures of recorded runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dnc_lightning.version import __version__
+
+FAILED = 2  # exit code where anything that was asked for could not be read or written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Words after `dnc`; default those of this process.
+
+    Returns:
+        0, or 2 if something could not be read or written; the standard error then says what.
+    """
+    options = parser().parse_args(argv)
+    try:
+        return int(options.command(options))
+    except (FileNotFoundError, ModuleNotFoundError, ValueError, OSError) as error:
+        return _fail([str(error)])
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; each command is a function in `options.command`."""
+    top = argparse.ArgumentParser(
+        prog="dnc", description="Directional neural collapse of recorded runs.", allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"dnc_lightning {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folder of a run's records, or any folder above several",
+    )
+    labelled = argparse.ArgumentParser(add_help=False)
+    labelled.add_argument(
+        "--label",
+        nargs="+",
+        metavar="NAME",
+        help="one name for each RUN: what lies below it are seeds of one method",
+    )
+
+    show = commands.add_parser("show", parents=[runs], help="print a table of each run")
+    show.set_defaults(command=_show)
+
+    report = commands.add_parser(
+        "report", parents=[runs, labelled], help="write one run's page, or compare several"
+    )
+    report.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="page to write (default report.html in the run's folder, or comparison.html here)",
+    )
+    report.add_argument("--open", action="store_true", help="open the page in the browser")
+    report.set_defaults(command=_report)
+
+    figures = commands.add_parser(
+        "figures", parents=[runs, labelled], help="draw figures for a paper, as PDF and PNG"
+    )
+    figures.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    figures.add_argument("--task", action="append", metavar="TASK", help="only this task")
+    figures.add_argument(
+        "--width", choices=("single", "double"), default="double", help="3.25 or 6.75 inches"
+    )
+    figures.set_defaults(command=_figures)
+
+    workspace = commands.add_parser("wandb-workspace", help="lay out a W&B project like the report")
+    workspace.add_argument("--project", required=True)
+    workspace.add_argument("--entity", default="")
+    workspace.add_argument("--name", default="Directional neural collapse", help="of the view")
+    workspace.add_argument("--prefix", default="probe", help="first part of the logged keys")
+    workspace.add_argument("--task", action="append", help="repeat for several (default label)")
+    workspace.add_argument("--shots", type=int, default=5, help="of the errors that are shown")
+    workspace.add_argument(
+        "--dry-run", action="store_true", help="print the layout as JSON, save nothing"
+    )
+    workspace.set_defaults(command=_workspace)
+    return top
+
+
+def _show(options: argparse.Namespace) -> int:
+    from dnc_lightning.reporting.compare_runs import find_runs
+    from dnc_lightning.reporting.terminal import print_run, require_rich
+
+    require_rich()
+    found = find_runs(options.runs)
+    for named in found.runs:
+        print_run(named.run, named.name)
+    return _fail(found.problems)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from dnc_lightning.reporting.compare import write_comparison
+    from dnc_lightning.reporting.compare_runs import find_runs
+    from dnc_lightning.reporting.html import write_report
+
+    found = find_runs(options.runs, options.label)
+    if not found.runs:
+        return _fail(found.problems)
+    if len(found.runs) == 1:
+        run = found.runs[0].run
+        path = write_report(run, options.out or run.folder / "report.html")
+    else:
+        path = write_comparison(found, options.out or "comparison.html")
+    print(path)
+    if options.open:
+        webbrowser.open(path.resolve().as_uri())
+    return _fail(found.problems)
+
+
+def _figures(options: argparse.Namespace) -> int:
+    from dnc_lightning.reporting.compare_runs import find_runs
+    from dnc_lightning.reporting.paper import write_figures
+
+    found = find_runs(options.runs, options.label)
+    if found.runs:
+        for path in write_figures(
+            found.groups, options.out, tasks=options.task, width=options.width
+        ):
+            print(path)
+    return _fail(found.problems)
+
+
+def _workspace(options: argparse.Namespace) -> int:
+    from dnc_lightning.reporting.workspace import logged_in, workspace, workspace_json
+
+    layout: Any = workspace(
+        options.project,
+        options.entity,
+        options.name,
+        options.prefix,
+        tasks=tuple(options.task or ["label"]),
+        shots=options.shots,
+    )
+    if not options.dry_run and logged_in():
+        print(layout.save().url)
+        return 0
+    print(workspace_json(layout))
+    if not options.dry_run:
+        return _fail(["not logged in to W&B, so nothing was saved: run `wandb login` first"])
+    return 0
+
+
+def _fail(problems: Sequence[str]) -> int:
+    for problem in problems:
+        print(f"dnc: {problem}", file=sys.stderr)
+    return FAILED if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""One fit with four loggers, each read back and compared with the records."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from dnc_lightning import ProbeCallback, ProbeSet
+from dnc_lightning.reporting import Run, read_run
+from dnc_lightning.reporting.few_shot import SERIES, few_shot
+from dnc_lightning.reporting.views import METRICS, views
+from tests.callbacks.modules import BackboneModule, Clean, loader
+
+SHOTS = (1, 5, 10)
+KEY = "probe/label"
+
+
+class Memory(Logger):
+    """Keeps what it is given, under the step it came with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int, dict[str, float]]] = []
+
+    name, version = "memory", "0"
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((int(step or 0), dict(metrics)))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+class Broken(Memory):
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        raise ConnectionError("no route to the server")
+
+
+class BrokenWandb(Broken):
+    LOGGER_JOIN_CHAR = "-"
+    experiment = None
+
+
+BrokenWandb.__name__ = "WandbLogger"  # charts are chosen by the name of a class
+
+
+def train(
+    root: Path, loggers: Any, steps: int = 6, *, quiet: bool = False
+) -> tuple[ProbeCallback, BackboneModule]:
+    """Train; quietly without Lightning's own logging, which a broken logger does stop."""
+    pl.seed_everything(1, verbose=False)
+    callback, module = ProbeCallback(ProbeSet(Clean(), per_class=15), shots=SHOTS), BackboneModule()
+    if quiet:
+        module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        default_root_dir=root,
+        logger=loggers,
+        callbacks=[callback],
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader())
+    return callback, module
+
+
+class Fit:
+    """What one fit left behind."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.memory = root, Memory()
+        wandb_logger = WandbLogger(project="p", save_dir=root, offline=True, log_model=False)
+        csv_logger, board = CSVLogger(root, version=0), TensorBoardLogger(root, version=0)
+        callback, _ = train(root, [csv_logger, board, wandb_logger, self.memory])
+        wandb_logger.experiment.finish()
+        self.csv = Path(csv_logger.log_dir) / "metrics.csv"
+        self.board = Path(board.log_dir)
+        assert callback.run_dir_ is not None
+        self.run: Run = read_run(callback.run_dir_)
+
+    def items(self) -> list[tuple[str, int, float]]:
+        return [(k, r.step, v) for r in self.run.records for k, v in r.scalars.items()]
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_SILENT", "true")
+        return Fit(tmp_path_factory.mktemp("fit"))
+
+
+def same(read: float, value: float) -> bool:
+    return math.isnan(value) if math.isnan(read) else read == pytest.approx(value, rel=1e-6)
+
+
+def test_there_is_something_to_compare(fit: Fit) -> None:
+    assert [record.step for record in fit.run.records] == [0, 1, 2, 3, 4, 5, 6]
+    assert len(fit.run.records[-1].scalars) > 30
+    assert not [text for record in fit.run.records for text in record.warnings]
+
+
+def test_memory_holds_every_number_at_its_step(fit: Fit) -> None:
+    held = {(key, step): v for step, row in fit.memory.rows for key, v in row.items()}
+    assert all(same(held[key, step], value) for key, step, value in fit.items())
+
+
+def test_csv_holds_every_number_at_its_step(fit: Fit) -> None:
+    held: dict[tuple[str, int], float] = {}
+    for row in csv.DictReader(fit.csv.read_text().splitlines()):
+        held |= {(k, int(row["step"])): float(v) for k, v in row.items() if v and k != "step"}
+    assert all(same(held[key, step], value) for key, step, value in fit.items())
+
+
+def test_tensorboard_holds_every_number_at_its_step(fit: Fit) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(fit.board), size_guidance={"scalars": 0}).Reload()
+    for key in fit.run.records[-1].scalars:
+        steps, values = fit.run.series(key)
+        found = events.Scalars(key)
+        assert [event.step for event in found] == steps.tolist()
+        assert all(same(e.value, v) for e, v in zip(found, values, strict=True))
+
+
+def test_tensorboard_lays_out_charts_and_shows_pictures(fit: Fit) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    events = EventAccumulator(str(fit.board), size_guidance={"images": 0}).Reload()
+    tensor = events.Tensors("custom_scalars__config__")[-1].tensor_proto
+    layout = layout_pb2.Layout.FromString(tensor.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert layout.category[0].title == "probe"
+    assert charts == {
+        "label: collapse": [f"^{KEY}/{metric}$" for metric in METRICS],
+        "label: error and bounds, m = 5": [f"^{KEY}/{name}/5$" for name in SERIES],
+    }
+    for name in ("few_shot", *METRICS):
+        images = events.Images(f"{KEY}/charts/{name}")
+        assert [image.step for image in images] == [0, 6]
+        assert images[0].encoded_image_string != images[1].encoded_image_string
+
+
+def wandb_records(root: Path) -> list[dict[str, Any]]:
+    file = next(root.glob("wandb/offline-run-*/*.wandb"))
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def wandb_rows(fit: Fit) -> list[dict[str, Any]]:
+    return wandb_records(fit.root)
+
+
+def test_wandb_holds_every_number_at_its_step(fit: Fit, wandb_rows: Any) -> None:
+    items = [row["history"]["item"] for row in wandb_rows if row["type"] == "history"]
+    held = {
+        (key, item["trainer/global_step"]): float(value)
+        for item in items
+        for key, value in item.items()
+        if isinstance(value, int | float) or value == "NaN"
+    }
+    assert all(same(held[key, step], value) for key, step, value in fit.items())
+    # Lightning numbers its own rows by the step before the batch, so only ours are in order.
+    axes = [item["trainer/global_step"] for item in items if f"{KEY}/cdnv" in item]
+    assert axes == [0, 1, 2, 3, 4, 5, 6]
+    metrics = [row["metric"] for row in wandb_rows if row["type"] == "metric"]
+    assert any(
+        m.get("glob_name") == "probe/*" and m["step_metric"] == "trainer/global_step"
+        for m in metrics
+    )
+
+
+def media(fit: Fit, kind: str, name: str) -> list[Path]:
+    folder = next(fit.root.glob("wandb/offline-run-*/files")) / "media" / kind / KEY / "charts"
+    return sorted(folder.glob(f"{name}_[0-9]*"), key=lambda p: int(p.name.split("_")[-2]))
+
+
+def test_wandb_tables_are_the_records(fit: Fit, wandb_rows: Any) -> None:
+    ends = [fit.run.records[0], fit.run.records[-1]]
+    view = views(fit.run)[0]
+    for path, record in zip(media(fit, "table", "pairs"), ends, strict=True):
+        table = json.loads(path.read_text())
+        stored = fit.run.matrices(record)
+        cdnv, directional = (stored[f"backbone/label/{metric}"] for metric in METRICS)
+        expected = [
+            [view.classes[i], view.classes[j], cdnv[i, j], directional[i, j], directional[j, i]]
+            for i in range(3)
+            for j in range(3)
+            if i != j
+        ]
+        for row, right in zip(table["data"], expected, strict=True):
+            assert row[:2] == right[:2]
+            assert row[2:] == pytest.approx(right[2:], rel=1e-6)
+    logged = json.dumps(wandb_rows)
+    for path, record in zip(media(fit, "table", "few_shot_table"), ends, strict=True):
+        assert path.name in logged
+        rows = json.loads(path.read_text())["data"]
+        numbers = few_shot(Run(fit.run.folder, fit.run.header, (record,), ()), view, max_probes=1)
+        assert numbers is not None
+        measured = {m: v for m, name, v in rows if name == "Measured"}
+        bounds = {m: v for m, name, v in rows if name == "Certificate"}
+        for column, m in enumerate(SHOTS):
+            assert measured[m] == pytest.approx(numbers.values["few_shot_error"][0, column])
+            assert bounds[m] == pytest.approx(min(1, numbers.values["certificate"][0, column]))
+
+
+def test_wandb_pictures_are_files_that_the_run_names(fit: Fit, wandb_rows: Any) -> None:
+    from PIL import Image
+
+    logged = json.dumps(wandb_rows)
+    for metric in METRICS:
+        found = media(fit, "images", metric)
+        assert len(found) == 2
+        for path in found:
+            assert path.name in logged
+            assert np.asarray(Image.open(path)).std() > 10
+
+
+def test_loggers_that_raise_do_not_stop_or_change_training(tmp_path: Path) -> None:
+    memory = Memory()
+    with pytest.warns(UserWarning, match="failed to log") as told:
+        callback, broken = train(tmp_path / "a", [Broken(), BrokenWandb(), memory], 3, quiet=True)
+    texts = " ".join(str(warning.message) for warning in told)
+    assert "Broken failed to log" in texts
+    assert "WandbLogger failed to log charts" in texts
+    assert callback.run_dir_ is not None
+    run = read_run(callback.run_dir_)
+    assert [record.step for record in run.records] == [0, 1, 2, 3]
+    assert any("failed to log" in text for text in run.records[0].warnings)
+    assert {step for step, row in memory.rows if f"{KEY}/cdnv" in row} == {0, 1, 2, 3}
+    _, alone = train(tmp_path / "b", [Memory()], 3, quiet=True)
+    assert broken.losses == alone.losses
+
+
+def test_charts_draw_no_random_numbers(fit: Fit, tmp_path: Path) -> None:
+    from dnc_lightning.callbacks.loggers import log_charts
+
+    class Stand:
+        loggers = (TensorBoardLogger(tmp_path),)
+
+    last = fit.run.records[-1]
+    matrices = {k: torch.from_numpy(v) for k, v in fit.run.matrices(last).items()}
+    states = (random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state())
+    assert log_charts(Stand(), fit.run.header, last, matrices) == []  # type: ignore[arg-type]
+    assert random.getstate() == states[0]
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+def test_a_resumed_wandb_run_goes_on_along_its_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    shutil.rmtree(tmp_path / "wandb", ignore_errors=True)
+    axes = []
+    for part, steps in enumerate((3, 6)):
+        root = tmp_path / f"part{part}"
+        logger = WandbLogger(project="p", save_dir=root, offline=True, id="same", resume="allow")
+        callback = ProbeCallback(ProbeSet(Clean(), per_class=15), shots=SHOTS)
+        trainer = pl.Trainer(
+            max_steps=steps,
+            accelerator="cpu",
+            default_root_dir=tmp_path,
+            logger=logger,
+            callbacks=[callback],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        checkpoint = tmp_path / "last.ckpt"
+        trainer.fit(BackboneModule(), loader(), ckpt_path=checkpoint if part else None)
+        trainer.save_checkpoint(checkpoint)
+        logger.experiment.finish()
+        items = [row["history"]["item"] for row in wandb_records(root) if row["type"] == "history"]
+        axes.append([i["trainer/global_step"] for i in items if f"{KEY}/cdnv" in i])
+    assert axes == [[0, 1, 2, 3], [4, 5, 6]]

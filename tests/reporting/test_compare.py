@@ -1,0 +1,252 @@
+"""Which runs are seeds of one method, what their lines hold, and the page that compares them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dnc_lightning.reporting.compare import comparison_data, methods_of, write_comparison
+from dnc_lightning.reporting.compare_numbers import (
+    band,
+    geometric_mean,
+    numbers,
+    over_training,
+    plain_mean,
+)
+from dnc_lightning.reporting.compare_runs import find_runs, method_of, run_names
+from dnc_lightning.reporting.records import RECORDS_FILE, Record, RecordWriter, read_run
+from dnc_lightning.reporting.views import views
+from tests.reporting.conftest import Page, write_run
+
+TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "square"]}
+
+
+def scaled(folder: Path, factor: float, **options: Any) -> Path:
+    """Write a run whose CDNV and errors are multiples of the usual ones."""
+    run = read_run(write_run(folder / "template", **options))
+    target = folder / "dnc" / "probe"
+    writer = RecordWriter(target)
+    writer.open({k: v for k, v in run.header.items() if k != "version"})
+    for record in run.records:
+        changed = {k: v * factor if "cdnv" in k else v for k, v in record.scalars.items()}
+        writer.append(Record(record.step, record.epoch, record.time, changed), {})
+    for file in sorted((folder / "template").rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    (folder / "template").rmdir()
+    return target
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of SimCLR and one of DINO, which has two encoders."""
+    root = tmp_path_factory.mktemp("runs")
+    for seed, factor in ((0, 0.5), (1, 2.0)):
+        scaled(root / "simclr" / f"seed{seed}", factor, tasks=TASKS)
+    scaled(
+        root / "dino" / "seed0",
+        1.5,
+        tasks=TASKS,
+        encoders=("student", "teacher"),
+        header={"model": "DINO"},
+    )
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("simclr/seed0", "simclr"),
+        ("simclr_seed=12", "simclr"),
+        ("simclr-s3", "simclr"),
+        ("fashion/vicreg/1", "fashion/vicreg"),
+        ("resnet18", "resnet18"),
+        ("resnet_50", "resnet_50"),
+        ("losses2", "losses2"),
+        ("csv/version_1", "csv/version_1"),
+    ],
+)
+def test_only_what_counts_repetitions_is_dropped(name: str, method: str) -> None:
+    assert method_of(name) == method
+
+
+def test_names_are_what_tells_paths_apart() -> None:
+    paths = [Path(f"/a/b/{m}/logs/{s}/dnc/probe") for m in ("x", "y") for s in (0, 1)]
+    assert run_names(paths) == ["x/0", "x/1", "y/0", "y/1"]
+    assert run_names(paths[:1]) == ["0"]
+    assert run_names([Path("/a/b"), Path("/a/c/d")]) == ["b", "c/d"]
+
+
+def test_seeds_are_grouped_and_methods_are_not(runs: Path) -> None:
+    found = find_runs([runs])
+    assert {g.label: [n.name for n in g.runs] for g in found.groups} == {
+        "dino": ["dino/seed0"],
+        "simclr": ["simclr/seed0", "simclr/seed1"],
+    }
+    assert found.problems == ()
+    assert [m.label for m in methods_of(found.groups)] == [
+        "dino · student",
+        "dino · teacher",
+        "simclr",
+    ]
+
+
+def test_labels_name_the_groups(runs: Path) -> None:
+    found = find_runs([runs / "simclr", runs / "dino"], ["contrastive", "distillation"])
+    assert [g.label for g in found.groups] == ["contrastive", "distillation"]
+    with pytest.raises(ValueError, match="expected one label for each of the 2 paths, got 1: a"):
+        find_runs([runs / "simclr", runs / "dino"], ["a"])
+
+
+def test_runs_that_differ_in_their_settings_are_not_averaged(tmp_path: Path) -> None:
+    write_run(tmp_path / "a" / "seed0", records=3)
+    write_run(tmp_path / "a" / "seed1", records=3, header={"normalize": True})
+    labels = [group.label for group in find_runs([tmp_path]).groups]
+    assert labels == ["SimCLR", "SimCLR (2)"]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good", records=3)
+    empty = write_run(tmp_path / "empty", records=0)
+    newer = write_run(tmp_path / "newer", records=2)
+    header = (newer / "run.json").read_text().replace('"version": 1', '"version": 9')
+    (newer / "run.json").write_text(header)
+    with (good / RECORDS_FILE).open("ab") as file:
+        file.write(b'{"version": 1, "step": 99')
+    found = find_runs([tmp_path, tmp_path / "nowhere"])
+    assert [named.run.folder for named in found.runs] == [good.resolve()]
+    texts = "\n".join(found.problems)
+    for words in (
+        "there is none at",
+        "is of version 9",
+        "was cut short",
+        f"{empty.name} is left out: no probe has been recorded yet",
+    ):
+        assert words in texts
+
+
+def test_a_band_averages_logarithms_between_the_extremes() -> None:
+    x = np.array([0, 1, 10])
+    found = band([(x, np.array([1.0, 4, 2])), (x, np.array([4.0, 1, 8]))], geometric=True)
+    assert found.x == (0, 1, 10)
+    assert found.mean == pytest.approx([2, 2, 4])
+    assert found.low == pytest.approx([1, 1, 2])
+    assert found.high == pytest.approx([4, 4, 8])
+
+
+def test_seeds_probed_at_other_steps_meet_where_all_have_been() -> None:
+    a = (np.array([0, 3, 15]), np.array([8.0, 4, 2]))
+    b = (np.array([1, 7]), np.array([10.0, 10]))
+    found = band([a, b], geometric=True)
+    assert found.x == (1, 3, 7)
+    # log2(step + 1) is 0, 2, 4 in the first; halfway in step means a factor of sqrt(2).
+    assert found.low == pytest.approx([8 / 2**0.5, 4, 4 / 2**0.5])
+    assert band([a, (np.array([99]), np.array([1.0]))], geometric=True).x == ()
+    assert band([], geometric=False).x == ()
+
+
+def test_means_leave_out_what_is_undefined() -> None:
+    assert geometric_mean([2.0, 8.0, math.nan, 0.0]) == pytest.approx(4)
+    assert plain_mean([2.0, math.nan, 4.0]) == pytest.approx(3)
+    assert math.isnan(geometric_mean([]))
+    assert math.isnan(plain_mean([math.nan]))
+
+
+def test_the_lines_are_the_records(runs: Path) -> None:
+    group = find_runs([runs / "simclr"]).groups[0]
+    key = "probe/shape/directional_cdnv"
+    steps, low = group.runs[0].run.series(key)
+    _, high = group.runs[1].run.series(key)
+    found = over_training(group.runs, key)
+    assert found.x == tuple(steps)
+    assert found.mean == pytest.approx(np.sqrt(low * high))
+    assert found.low == pytest.approx(low)
+    assert found.high == pytest.approx(high)
+
+
+def test_the_table_holds_first_last_and_falls(runs: Path) -> None:
+    groups = find_runs([runs / "simclr"]).groups
+    data = comparison_data(groups, methods_of(groups))
+    assert [task["task"] for task in data["tasks"]] == ["colour", "shape"]
+    row = data["tasks"][0]["averages"][0]["rows"][0]
+    run = groups[0].runs[0].run
+    first, last = (run.records[i].scalars for i in (0, -1))
+    key = "probe/colour/directional_cdnv"
+    # The seeds have half and twice the usual values, so their geometric mean has the usual ones.
+    assert row["directional_cdnv"]["first"] == pytest.approx(2 * first[key], rel=1e-5)
+    assert row["directional_cdnv"]["last"] == pytest.approx(2 * last[key], rel=1e-5)
+    assert row["directional_cdnv"]["fall"] == pytest.approx(first[key] / last[key], rel=1e-5)
+    fall = first["probe/colour/cdnv"] / last["probe/colour/cdnv"]
+    assert row["ratio"] == pytest.approx(first[key] / last[key] / fall, rel=1e-5)
+    assert row["certificate"][5] == pytest.approx(last["probe/colour/certificate/5"], rel=1e-5)
+    assert row["error"][5] == pytest.approx(last["probe/colour/few_shot_error/5"], rel=1e-5)
+    assert row["overhead"] == pytest.approx(0.0083)
+    own = numbers(run, views(run)[0])
+    assert own.directional_cdnv.last == last[key]
+
+
+# ---- in the browser
+
+
+@pytest.fixture
+def open_comparison(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    def open_(found: Any, width: int = 1440) -> Page:
+        return Page(browser, write_comparison(found, tmp_path / "comparison.html"), width)
+
+    yield open_
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    sent = [
+        e["message"] for e in browser.get_log("performance") if "requestWillBeSent" in e["message"]
+    ]
+    assert not [message for message in sent if '"url":"http' in message]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_page_opens_and_fits(
+    open_comparison: Callable[..., Page], runs: Path, width: int
+) -> None:
+    page = open_comparison(find_runs([runs]), width)
+    assert page("return document.documentElement.scrollWidth") <= width
+    assert page("return document.querySelectorAll('.chart .main-svg:first-child').length") == 4
+    assert page.text("h1") == "dino vs simclr"
+    assert len(page("return [...document.querySelectorAll('#numbers tr')]")) == 3
+
+
+@pytest.mark.browser
+def test_the_page_follows_task_methods_and_theme(
+    open_comparison: Callable[..., Page], runs: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = open_comparison(find_runs([runs]))
+    before = page.text("#numbers")
+    values = page("return document.getElementById('directional_cdnv').data.at(-1).y")
+    group = next(g for g in find_runs([runs]).groups if g.label == "simclr")
+    expected = over_training(group.runs, "probe/colour/directional_cdnv")
+    assert values == pytest.approx(list(expected.mean), rel=1e-4)
+    page.choose("#task", "shape")
+    assert page.text("#numbers") != before
+    page.press("#method-2", Keys.SPACE)
+    assert "simclr" not in page.text("#numbers")
+    shown = "return document.getElementById('cdnv').data.filter(t => t.visible).map(t => t.name)"
+    assert set(page(shown)) - {None} == {"dino · student", "dino · teacher"}
+    colour = page("return getComputedStyle(document.body).backgroundColor")
+    page.press("#theme", Keys.ENTER)
+    assert page("return getComputedStyle(document.body).backgroundColor") != colour
+    page.reload()
+    assert "simclr" not in page.text("#numbers")
+
+
+@pytest.mark.browser
+def test_names_cannot_inject_markup(open_comparison: Callable[..., Page], tmp_path: Path) -> None:
+    evil = "</script><img src=x onerror=alert(1)>"
+    for name in "ab":
+        write_run(tmp_path / "in" / name, records=2, tasks={evil: ["a", "b"]}, few_shot=False)
+    page = open_comparison(find_runs([tmp_path / "in"], [evil]))
+    assert page("return document.images.length") == 0
+    assert evil in page.text("h1")
