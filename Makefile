@@ -5,13 +5,17 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: demo fashion picture test test-slow bench lint types browser clean
+.PHONY: demo fashion reproduce picture test test-slow bench lint types browser clean
 
 demo: $(STAMP)
 	$(RUN) -m recipes.demo $(ARGS)
 
 fashion: $(STAMP)
 	$(RUN) -m recipes.demo --config recipes/configs/simclr_fashion.yaml $(ARGS)
+
+# Every method on both small data sets; writes docs/reproduction.md.
+reproduce: $(STAMP)
+	$(RUN) -m recipes.reproduce $(ARGS)
 
 # The picture in README: the page that `make demo` made last.
 picture: browser

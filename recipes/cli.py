@@ -1,4 +1,4 @@
-"""The command line that every recipe shares: a LightningCLI that always probes and reports."""
+"""The command line that every recipe shares: a LightningCLI that probes, reports and saves."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import warnings
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from dnc_lightning import HtmlReport, ProbeCallback
+from dnc_lightning import HtmlReport, LogSpacedCheckpoint, ProbeCallback, TerminalSummary
 
 
 class RecipeCLI(LightningCLI):
-    """LightningCLI with a probe of the data module's held-out images and a report."""
+    """LightningCLI with a probe of the data module's held-out images, a report and checkpoints."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the keys `probe` and `report`, and hand the data's probe set to the probe."""
+        """Add the keys `probe`, `report`, `summary`, `checkpoint`; the data gives the probe set."""
         parser.add_lightning_class_args(ProbeCallback, "probe")
         parser.link_arguments("data.probe_set", "probe.probe", apply_on="instantiate")
         parser.add_lightning_class_args(HtmlReport, "report")
+        parser.add_lightning_class_args(TerminalSummary, "summary")
+        parser.add_lightning_class_args(LogSpacedCheckpoint, "checkpoint")
 
 
 def main(module: type[LightningModule], args: list[str] | None = None) -> RecipeCLI:

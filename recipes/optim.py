@@ -1,46 +1,65 @@
-"""The optimizer that the recipes share."""
+"""The optimizer and schedule that the recipes share."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
+from lightly.models.utils import get_weight_decay_parameters
+from lightly.utils.lars import LARS
+from lightly.utils.scheduler import CosineWarmupScheduler
 from torch import nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import SGD, AdamW, Optimizer
+
+REFERENCE_BATCH = 256
+"""Images per step that learning rates are given for."""
 
 
-def adamw_cosine(
-    module: nn.Module,
-    *,
-    learning_rate: float,
-    weight_decay: float,
-    warmup_steps: int,
-    total_steps: int,
+@dataclass(frozen=True)
+class Optimization:
+    """Optimizer with linear warm-up and cosine decay to zero over the whole run."""
+
+    name: Literal["adamw", "lars", "sgd"] = "adamw"
+    learning_rate: float = 1e-3  # at the peak, per 256 images of the global batch
+    weight_decay: float = 1e-4  # of matrices and kernels; biases and norms never decay
+    warmup: float = 0.05  # part of all steps until the peak
+
+
+def configure(
+    module: nn.Module, settings: Optimization, *, global_batch: int, total_steps: int
 ) -> dict:
-    """Return AdamW with linear warm-up and cosine decay, as Lightning expects it.
+    """Return optimizer and per-step schedule, as Lightning expects them.
 
     Args:
-        module: The module to train. Biases and normalisation scales are not decayed.
-        learning_rate: Peak learning rate.
-        weight_decay: Decoupled weight decay of matrices and kernels.
-        warmup_steps: Steps until the peak.
+        module: The module to train; frozen parameters are left out.
+        settings: What to use.
+        global_batch: Images per optimizer step over all processes; the learning rate is
+            proportional to it (Goyal et al., arXiv:1706.02677).
         total_steps: Steps until the learning rate is zero.
-
-    Returns:
-        Optimizer and per-step schedule.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.requires_grad], "weight_decay": decay}
+        for parameters, decay in zip(
+            get_weight_decay_parameters([module]), (settings.weight_decay, 0.0), strict=True
+        )
     ]
+    rate = settings.learning_rate * global_batch / REFERENCE_BATCH
+    schedule = CosineWarmupScheduler(
+        optimizer := _optimizer(settings.name, groups, rate),
+        warmup_epochs=round(settings.warmup * total_steps),
+        max_epochs=total_steps,
+        end_value=0.0,
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    optimizer = AdamW(groups, lr=learning_rate, fused=True)
-    schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
-    return {"optimizer": optimizer, "lr_scheduler": schedule}
+def _optimizer(name: str, groups: list[dict], rate: float) -> Optimizer:
+    if name == "adamw":
+        return AdamW(groups, lr=rate, fused=True)
+    if name == "lars":
+        return LARS(groups, lr=rate, momentum=0.9)
+    return SGD(groups, lr=rate, momentum=0.9)
+
+
+torch.serialization.add_safe_globals([Optimization])

@@ -4,17 +4,8 @@ Method: Chen et al., *A Simple Framework for Contrastive Learning of Visual Repr
 ICML 2020. Loss and head come from lightly.
 
 Command:
-    `python -m recipes.simclr fit --config recipes/configs/simclr_factors.yaml`, or
-    `simclr_fashion.yaml` for 10,000 real images. Every argument can be set on the command line,
-    for example `--trainer.devices 2 --trainer.strategy ddp`.
-
-Cost:
-    About 130 s (Factors) and 90 s (Fashion-MNIST) on two CPU cores, probes included.
-
-Measured:
-    BatchNorm-calibrated start to end, one seed. Factors, geometric mean over four tasks: CDNV
-    22.6 to 4.5, directional CDNV 1.39 to 0.086. Fashion-MNIST, mean over class pairs: CDNV 11.4
-    to 2.8, directional CDNV 0.28 to 0.20.
+    `python -m recipes.simclr fit --config recipes/configs/simclr_factors.yaml`; the head of every
+    configuration says what it costs and what it reached.
 """
 
 from __future__ import annotations
@@ -22,72 +13,64 @@ from __future__ import annotations
 import torch
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
-from lightning import LightningModule
 from torch import Tensor
 
-from recipes.augment import TwoViews, Views, to_unit_range
-from recipes.backbones import SmallResNet
-from recipes.optim import adamw_cosine
+from recipes.augment import Views
+from recipes.backbones import build_backbone
+from recipes.base import Augment, Recipe
+from recipes.optim import Optimization
 
 
-class SimCLR(LightningModule):
-    """SimCLR with a small residual backbone.
+class SimCLR(Recipe):
+    """SimCLR on any backbone.
 
     Args:
-        width: Channels of the backbone's first block; features have four times as many.
+        backbone: Name, see `build_backbone`.
+        image_size: Height and width of probe images and full views, pixels.
+        patch_size: Side of a patch, pixels, for a vision transformer.
+        hidden_dim: Width of the projection head; None is that of the features.
         projection_dim: Length of the vectors that the loss compares.
         temperature: Temperature of the contrastive loss.
-        learning_rate: Peak learning rate of AdamW.
-        weight_decay: Decoupled weight decay of matrices and kernels.
-        warmup_steps: Steps of linear warm-up before the cosine decay.
-        views: Strength of the random views.
-        image_size: Height and width of the images, pixels.
+        views: The random views; `count` is 2.
+        optimization: Optimizer and schedule.
+        augment: Where views are made.
     """
+
+    min_batch_size = 2
 
     def __init__(
         self,
-        width: int = 32,
-        projection_dim: int = 64,
-        temperature: float = 0.1,
-        learning_rate: float = 1e-2,
-        weight_decay: float = 1e-4,
-        warmup_steps: int = 50,
-        views: Views = Views(),  # noqa: B008  frozen, so one shared default is safe
+        backbone: str = "small_resnet32",
         image_size: int = 32,
+        patch_size: int | None = None,
+        hidden_dim: int | None = None,
+        projection_dim: int = 128,
+        temperature: float = 0.1,
+        views: Views = Views(),  # noqa: B008  frozen, so one shared default is safe
+        optimization: Optimization = Optimization(),  # noqa: B008
+        augment: Augment = "device",
     ) -> None:
-        super().__init__()
+        super().__init__([views], optimization, augment)
         self.save_hyperparameters()
-        self.backbone = SmallResNet(width)
+        self.backbone = build_backbone(backbone, image_size, patch_size)
         features = self.backbone.feature_dim
-        self.projection_head = SimCLRProjectionHead(features, features, projection_dim)
+        self.projection_head = SimCLRProjectionHead(
+            features, hidden_dim or features, projection_dim
+        )
         # Gathering is a no-op in one process; with several, all of them supply negatives.
         self.loss = NTXentLoss(temperature, gather_distributed=torch.distributed.is_available())
-        self.views = TwoViews(views, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images ``[B, 3, H, W]``, float in 0..1, to features ``[B, 4 * width]``."""
+        """Map images [B, 3, H, W] in 0..1 to features [B, D]."""
         return self.backbone(images)
 
     def training_step(self, batch: tuple, batch_index: int) -> Tensor:
-        """Return the contrastive loss of a batch ``(images [B, 3, H, W] uint8, labels)``."""
+        """Return the contrastive loss of two views."""
         # One pass over both views would mix their statistics in BatchNorm; two passes do not.
-        first, second = (
-            self.projection_head(self.backbone(view))
-            for view in self.views(to_unit_range(batch[0]))
-        )
+        first, second = (self.projection_head(self.backbone(view)) for view in self.views(batch))
         loss = self.loss(first, second)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
-
-    def configure_optimizers(self) -> dict:
-        """Return AdamW with warm-up and cosine decay over the whole run."""
-        return adamw_cosine(
-            self,
-            learning_rate=self.hparams.learning_rate,
-            weight_decay=self.hparams.weight_decay,
-            warmup_steps=self.hparams.warmup_steps,
-            total_steps=self.trainer.estimated_stepping_batches,
-        )
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dnc_lightning import ProbeCallback, ProbeSet
-from dnc_lightning.functional import class_geometry, few_shot_bound
+from dnc_lightning.functional import class_geometry, few_shot_bound, orthogonality_summary
 from dnc_lightning.functional.few_shot import ncc_errors
-from recipes.backbones import SmallResNet
+from recipes.backbones import build_backbone
 
 pytestmark = pytest.mark.bench
 
@@ -87,6 +87,19 @@ def test_measured_errors_of_a_hundred_classes(benchmark: Any) -> None:
     )
 
 
+def test_orthogonality_of_three_tasks_against_their_geometries(
+    ratio: Callable[..., float],
+) -> None:
+    """10, 5 and 2 classes, 10,000 features of length 512: |cos|, intervals and dependence."""
+    features, labels, _ = data(10, 1_000, 512)
+    tasks = {"a": labels, "b": torch.randint(5, (10_000,)), "c": torch.arange(10_000) % 2}
+    value = ratio(
+        lambda: orthogonality_summary(features, tasks),
+        lambda: [class_geometry(features, y) for y in tasks.values()],
+    )
+    assert value <= 1
+
+
 class Watched(pl.LightningModule):
     """An encoder to probe; the step does nothing, so that the probe stands alone."""
 
@@ -110,7 +123,9 @@ class Watched(pl.LightningModule):
     [
         pytest.param(torchvision.models.resnet18, 1.15, id="resnet18 at 32 px"),
         # Several times faster: what does not depend on the encoder shows.
-        pytest.param(partial(SmallResNet, 32), 1.4, id="the recipes' small net at 32 px"),
+        pytest.param(
+            partial(build_backbone, "small_resnet32", 32), 1.4, id="the recipes' small net at 32 px"
+        ),
     ],
 )
 def test_probe_against_bare_forward_passes(

@@ -1,0 +1,151 @@
+"""Trains every method on Factors and Fashion-MNIST and writes docs/reproduction.md.
+
+Run `make reproduce`. Each run is the command that its configuration names, in a process and on a
+core of its own; a run that has all its records already is not repeated, and one that was stopped
+goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from dnc_lightning.reporting.records import Record, Run, read_run
+from recipes.reproduction_page import METHODS, SETS, Outcome, write_page
+
+CONFIGS = Path(__file__).parent / "configs"
+# glibc returns freed memory to the system and asks for it again in every step; keeping it made
+# the same steps several times faster on some CPUs.
+MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": "10000000000",
+    "MALLOC_MMAP_THRESHOLD_": "10000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one data set."""
+
+    method: str
+    data: str
+    root: Path  # of all runs
+    max_steps: int | None = None  # in place of the configured number
+
+    @property
+    def name(self) -> str:
+        """Also that of its configuration."""
+        return f"{self.method}_{self.data}"
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        configured = yaml.safe_load((CONFIGS / f"{self.name}.yaml").read_text())
+        return self.max_steps or configured["trainer"]["max_steps"]
+
+    @property
+    def folder(self) -> Path:
+        """Everything the run writes."""
+        return self.root / self.name
+
+    def records(self) -> tuple[Record, ...]:
+        """The probes so far."""
+        run = self.run()
+        return run.records if run else ()
+
+    def run(self) -> Run | None:
+        """The records, if there are any."""
+        folder = self.folder / "dnc" / "probe"
+        return read_run(folder) if (folder / "run.json").is_file() else None
+
+    def start(self) -> subprocess.Popen:
+        """Begin or resume the run, its output going to `log.txt`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", f"recipes.{self.method}", "fit"]
+        command += [f"--config={CONFIGS / self.name}.yaml", f"--trainer.max_steps={self.steps}"]
+        command += [f"--trainer.default_root_dir={self.folder}", "--trainer.logger=false"]
+        command += ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+        if (self.folder / "checkpoints" / "last.ckpt").is_file():
+            command += ["--ckpt_path=last"]
+        with (self.folder / "log.txt").open("w") as log:
+            return subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **MEMORY, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C reaches it once, from `run_all`
+            )
+
+
+def run_all(jobs: list[Job], parallel: int) -> None:
+    """Run what is missing, several at a time.
+
+    Args:
+        jobs: The runs.
+        parallel: How many at a time.
+
+    Raises:
+        RuntimeError: If a run failed; the message names its log.
+    """
+    columns = (TextColumn("{task.description:22}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    waiting, running = list(jobs), {}
+    with Progress(*columns, TimeElapsedColumn()) as progress:
+        bars = {job: progress.add_task(job.name, total=job.steps, done="") for job in jobs}
+        for job in jobs:
+            if _show(progress, bars[job], job) >= job.steps:
+                waiting.remove(job)
+        try:
+            while waiting or running:
+                while waiting and len(running) < parallel:
+                    job = waiting.pop(0)
+                    progress.reset(bars[job])
+                    running[job] = job.start()
+                time.sleep(1)
+                for job, process in list(running.items()):
+                    _show(progress, bars[job], job)
+                    if process.poll() is not None:
+                        del running[job]
+                        progress.stop_task(bars[job])
+                        if process.returncode:
+                            raise RuntimeError(f"{job.name} failed: see {job.folder / 'log.txt'}")
+        finally:
+            for process in running.values():
+                process.terminate()  # leaves a checkpoint, from which the next call goes on
+            for process in running.values():
+                process.wait()
+
+
+def _show(progress: Progress, bar: TaskID, job: Job) -> int:
+    records = job.records()
+    step = records[-1].step if records else 0
+    seconds = f"{records[-1].time:.0f} s" if records else ""
+    progress.update(bar, completed=step, total=job.steps, done=f"{step}/{job.steps} {seconds}")
+    return step
+
+
+def main() -> None:
+    """Parse the command line, run, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"))
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
+    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
+    options = parser.parse_args()
+    jobs = [
+        Job(method, data, options.runs, options.max_steps) for data in SETS for method in METHODS
+    ]
+    run_all(jobs, options.parallel)
+    outcomes = [Outcome(job.method, job.data, job.run()) for job in jobs]
+    print(f"wrote {write_page(outcomes, options.out)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The page says what the records say, and the runs that it needs are made once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from recipes.reproduce import Job, run_all
+from recipes.reproduction_page import Outcome, ratio_of_falls, write_page
+
+VALUES = {  # task -> CDNV first and last, directional CDNV first and last
+    "colour": (8.0, 4.0, 1.0, 0.05),
+    "shape": (50.0, 5.0, 4.0, 0.1),
+}
+
+
+def outcome(folder: Path, method: str, data: str, values=VALUES, encoders=("backbone",)) -> Outcome:
+    writer = RecordWriter(folder)
+    classes = {task: ["a", "b"] for task in values}
+    writer.open({"encoders": list(encoders), "tasks": classes, "shots": [5, 50]})
+    part = "student/" if len(encoders) > 1 else ""
+    for k, step in enumerate((0, 100)):
+        scalars = {}
+        for task, numbers in values.items():
+            key = f"probe/{part}{task}"
+            scalars[f"{key}/cdnv_median"] = numbers[k]
+            scalars[f"{key}/directional_cdnv_median"] = numbers[2 + k]
+            for m in (5, 50):
+                scalars[f"{key}/few_shot_error/{m}"] = 0.5 - 0.1 * k
+                scalars[f"{key}/certificate/{m}"] = 1.0 - 0.2 * k
+        if len(values) > 1:
+            scalars[f"probe/{part}orthogonality/colour-shape/abs_cos"] = 0.6 - 0.5 * k
+            scalars[f"probe/{part}orthogonality/floor"] = 0.08
+        writer.append(Record(step=step, epoch=0, time=30.0 * k, scalars=scalars), {})
+    return Outcome(method, data, read_run(folder))
+
+
+def test_falls_are_averaged_over_tasks_by_the_geometric_mean(tmp_path):
+    found = outcome(tmp_path, "simclr", "factors")
+    assert found.typical("cdnv") == pytest.approx((20.0, math.sqrt(20)))
+    assert found.typical("directional_cdnv") == pytest.approx((2.0, math.sqrt(0.005)))
+    falls = (2.0 / math.sqrt(0.005), 20 / math.sqrt(20))
+    assert ratio_of_falls(found) == pytest.approx(falls[0] / falls[1])
+
+
+def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
+    weak = {"colour": (8.0, 4.0, 1.0, 0.4), "shape": (50.0, 25.0, 4.0, 1.6)}
+    none = {"colour": (8.0, 2.0, 1.0, 0.5), "shape": (50.0, 12.5, 4.0, 2.0)}
+    outcomes = [
+        outcome(tmp_path / "a", "simclr", "factors"),
+        outcome(tmp_path / "b", "vicreg", "factors", weak),
+        outcome(tmp_path / "c", "dino", "factors", none, encoders=("student", "teacher")),
+        outcome(tmp_path / "d", "mae", "fashion", {"label": (9.0, 3.0, 0.3, 0.2)}),
+    ]
+    page = write_page(outcomes, tmp_path / "docs")
+    text = page.read_text()
+    assert "SimCLR shows it: directional CDNV fell 6.3 times further." in text
+    assert "VICReg shows it weakly: directional CDNV fell 1.2 times further" in text
+    assert "DINO (student) does not show it at this scale: CDNV fell 2.0 times further." in text
+    assert "| SimCLR | 100 (30 s) | 20 → 4.47 | 4.5x | 2 → 0.0707 | 28.3x | **6.3** |" in text
+    assert "| SimCLR | colour | 8 → 4 | 1 → 0.05 | 10.0 | 0.5 → 0.4 | 0.5 → 0.4 |" in text
+    assert "| SimCLR | 0.6 → 0.1 | 0.080 | 1.25 | 0.6 → 0.1 |" in text
+    assert "took 2 minutes" in text
+    for data in ("factors", "fashion"):
+        assert f"(reproduction/{data}.png)" in text
+        assert (tmp_path / "docs" / "reproduction" / f"{data}.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_a_run_is_made_once_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])  # `python -m recipes.supervised` needs it
+    short = Job("supervised", "factors", tmp_path, max_steps=1)
+    run_all([short], parallel=1)
+    first = short.records()
+    assert [record.step for record in first] == [0, 1]
+    run_all([short], parallel=1)
+    assert [record.time for record in short.records()] == [record.time for record in first]
+    longer = Job("supervised", "factors", tmp_path, max_steps=3)
+    run_all([longer], parallel=1)
+    assert [record.step for record in longer.records()] == [0, 1, 2, 3]
+    assert [record.time for record in longer.records()][:2] == [record.time for record in first]
+
+
+def test_a_failed_run_names_its_log(tmp_path, monkeypatch):
+    job = Job("supervised", "factors", tmp_path, max_steps=1)
+    monkeypatch.chdir(tmp_path)  # no recipes here
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with pytest.raises(RuntimeError, match=r"supervised_factors failed: see .*log\.txt"):
+        run_all([job], parallel=1)
