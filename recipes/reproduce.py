@@ -19,7 +19,8 @@ import yaml
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dnc_lightning.reporting.records import Record, Run, read_run
-from recipes.reproduction_page import METHODS, SETS, Outcome, write_page
+from recipes.outcome import METHODS, Outcome
+from recipes.reproduction_page import SETS, write_page
 
 CONFIGS = Path(__file__).parent / "configs"
 # glibc returns freed memory to the system and asks for it again in every step; keeping it made
@@ -110,11 +111,13 @@ def run_all(jobs: list[Job], parallel: int) -> None:
                     running[job] = job.start()
                 time.sleep(1)
                 for job, process in list(running.items()):
-                    _show(progress, bars[job], job)
-                    if process.poll() is not None:
+                    done = process.poll() is not None  # asked first: its last record comes before
+                    step = _show(progress, bars[job], job)
+                    if done:
                         del running[job]
                         progress.stop_task(bars[job])
-                        if process.returncode:
+                        # Lightning ends with code 0 after SIGTERM.
+                        if process.returncode or step < job.steps:
                             raise RuntimeError(f"{job.name} failed: see {job.folder / 'log.txt'}")
         finally:
             for process in running.values():
@@ -137,13 +140,17 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"))
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
     parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--page-only", action="store_true", help="write the page from what is there"
+    )
     parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
     options = parser.parse_args()
     jobs = [
         Job(method, data, options.runs, options.max_steps) for data in SETS for method in METHODS
     ]
-    run_all(jobs, options.parallel)
-    outcomes = [Outcome(job.method, job.data, job.run()) for job in jobs]
+    if not options.page_only:
+        run_all(jobs, options.parallel)
+    outcomes = [Outcome(job.method, job.data, run) for job in jobs if (run := job.run())]
     print(f"wrote {write_page(outcomes, options.out)}")
 
 

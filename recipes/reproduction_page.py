@@ -2,80 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, geometric_mean
+from statistics import fmean
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+from recipes.outcome import METHODS, Outcome
+from recipes.reproduction_pictures import draw_angles, draw_collapse
 
-from dnc_lightning.reporting.records import Run
-
-METHODS = {
-    "simclr": "SimCLR",
-    "vicreg": "VICReg",
-    "dino": "DINO (student)",
-    "dinov2": "DINOv2 (student)",
-    "mae": "MAE",
-    "supervised": "supervised",
-}
 SETS = {"factors": "Factors", "fashion": "Fashion-MNIST"}
 SHOTS = (5, 50)
+SHOWN = ("simclr", "vicreg")
+"""Methods in the picture of the angles."""
+
 TRAINED_ON = {"factors": "shape", "fashion": "label"}
 """The only task whose labels the supervised baseline sees."""
 
 AIM = {"simclr": 4.0, "vicreg": 4.0, "dino": 2.5, "dinov2": 2.5, "mae": 2.5}
 """Ratio of the two falls on Factors from which on the page speaks of the phenomenon."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run, read by task."""
-
-    method: str
-    data: str
-    run: Run
-
-    @property
-    def prefix(self) -> str:
-        """Of its keys: the student's where there are two encoders."""
-        encoders = self.run.header["encoders"]
-        return "probe/student/" if len(encoders) > 1 else "probe/"
-
-    @property
-    def tasks(self) -> list[str]:
-        """The labelings of its probe."""
-        return list(self.run.header["tasks"])
-
-    def ends(self, key: str) -> tuple[float, float]:
-        """First and last value under a key below the prefix; nan where it was not recorded."""
-        first, last = (
-            self.run.records[i].scalars.get(self.prefix + key, math.nan) for i in (0, -1)
-        )
-        return first, last
-
-    def typical(self, quantity: str) -> tuple[float, float]:
-        """First and last median over pairs, geometric mean over tasks."""
-        ends = [self.ends(f"{task}/{quantity}_median") for task in self.tasks]
-        return geometric_mean(first for first, _ in ends), geometric_mean(last for _, last in ends)
-
-    def mean(self, key: str) -> tuple[float, float]:
-        """First and last value of a key below the tasks, mean over tasks."""
-        ends = [self.ends(f"{task}/{key}") for task in self.tasks]
-        return fmean(first for first, _ in ends), fmean(last for _, last in ends)
-
-    @property
-    def cosines(self) -> dict[str, tuple[float, float]]:
-        """Mean |cos| of the axes of two tasks, first and last, per pair of tasks."""
-        start = f"{self.prefix}orthogonality/"
-        keys = [
-            key.removeprefix(self.prefix)
-            for key in self.run.records[-1].scalars
-            if key.startswith(start) and key.endswith("/abs_cos")
-        ]
-        return {key.split("/")[1]: self.ends(key) for key in keys}
 
 
 def ratio_of_falls(outcome: Outcome) -> float:
@@ -100,11 +43,15 @@ def write_page(outcomes: Sequence[Outcome], folder: Path) -> Path:
     for data, title in SETS.items():
         mine = [outcome for outcome in outcomes if outcome.data == data]
         if mine:
-            _draw(mine, pictures / f"{data}.png")
+            draw_collapse(mine, pictures / f"{data}.png")
             lines += [f"## {title}", "", f"![{title}](reproduction/{data}.png)", ""]
             lines += [*_summary(mine), "", *_verdicts(mine), "", *_errors(mine), ""]
             if len(mine[0].tasks) > 1:
                 lines += [*_by_task(mine), "", *_orthogonality(mine), ""]
+                pair = [outcome for outcome in mine if outcome.method in SHOWN and outcome.cosines]
+                if pair:
+                    draw_angles(pair, pictures / f"{data}-angles.png")
+                    lines += [f"![Angles](reproduction/{data}-angles.png)", ""]
     page = folder / "reproduction.md"
     page.write_text("\n".join(lines).rstrip() + "\n")
     return page
@@ -238,7 +185,10 @@ def _orthogonality(outcomes: Sequence[Outcome]) -> list[str]:
             _fell(mean),
             f"{floor:.3f}",
             f"{mean[1] / floor:.2f}",
-            *(_fell(ends) for ends in cosines.values()),
+            *(
+                f"{_fell(ends)} (bound {outcome.ends(f'orthogonality/{pair}/bound')[1]:.2f})"
+                for pair, ends in cosines.items()
+            ),
         ]
 
     shown = [outcome for outcome in outcomes if outcome.cosines]
@@ -249,35 +199,3 @@ def _orthogonality(outcomes: Sequence[Outcome]) -> list[str]:
         "Mean |cos| between the decision axes of two tasks; the floor is that of random directions."
     )
     return [text, "", *_table(head, map(row, shown))]
-
-
-def _draw(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Draw CDNV and directional CDNV over training, one panel per method."""
-    mpl.rcParams["font.size"] = 9
-    figure = Figure(figsize=(2.6 * len(outcomes), 2.9), layout="constrained")
-    panels = figure.subplots(1, len(outcomes), sharey=True, squeeze=False)[0]
-    for panel, outcome in zip(panels, outcomes, strict=True):
-        for quantity, colour, name in (
-            ("cdnv", "#7f7f7f", "CDNV"),
-            ("directional_cdnv", "#0072b2", "directional CDNV"),
-        ):
-            curves = [
-                outcome.run.series(f"{outcome.prefix}{task}/{quantity}_median")
-                for task in outcome.tasks
-            ]
-            for steps, values in curves if len(curves) > 1 else []:
-                panel.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
-            middle = [
-                geometric_mean(map(float, values))
-                for values in zip(*(v for _, v in curves), strict=True)
-            ]
-            panel.plot(curves[0][0], middle, color=colour, linewidth=2, label=name)
-        panel.set_xscale("symlog", linthresh=1)
-        panel.set_yscale("log")
-        panel.set_title(METHODS[outcome.method])
-        panel.set_xlabel("step")
-        panel.grid(alpha=0.25, linewidth=0.5)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("median over pairs")
-    panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)

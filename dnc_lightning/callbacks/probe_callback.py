@@ -44,8 +44,8 @@ class ProbeCallback(Callback):
         pooling: How outputs [N, T, D] and [N, D, H, W] become [N, D]: "cls", "mean", or "auto",
             the class token where the encoder has one and the mean elsewhere.
         normalize: L2-normalise features first, as in the training curves of arXiv:2603.03530.
-        metrics: "collapse", "few_shot", and any torchmetrics.Metric that takes (features, labels);
-            None is every built-in one.
+        metrics: "collapse", "few_shot", "orthogonality" (of several tasks), "variance", and any
+            torchmetrics.Metric that takes (features, labels); None is every built-in one.
         schedule: Steps to probe at; default `LogSpaced()`.
         every_n_train_steps: Probe every n optimizer steps instead.
         every_n_epochs: Probe every n epochs instead.
@@ -243,6 +243,7 @@ class ProbeCallback(Callback):
         self.last_step_ = step
         self._plan(trainer, step, elapsed, seconds)
         self._publish(trainer, result, elapsed, thorough)
+        self.probe_seconds_ += time.monotonic() - self._last_time_  # logging is part of the cost
 
     def _plan(self, trainer: Trainer, step: int, elapsed: float, seconds: float) -> None:
         if self.max_overhead is not None and step > 0:

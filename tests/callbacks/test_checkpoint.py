@@ -194,16 +194,18 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_ctrl_c_restored")
 def test_accumulated_gradients_are_not_lost_to_ctrl_c(tmp_path: Path) -> None:
-    class Early(Sends):
+    class Early(pl.Callback):
+        sent = False
+
         def on_before_backward(self, trainer: Any, *_: Any) -> None:
-            if trainer.global_step == self.step and self.signals:
-                self.signals = ()
+            if trainer.global_step == 2 and not self.sent:
+                self.sent = True
                 os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(SystemExit):
         train(
             tmp_path,
-            Early(2, signal.SIGINT),  # in the first of two batches of the third step
+            Early(),  # in the first of two batches of the third step
             LogSpacedCheckpoint(schedule=LogSpaced(1)),
             accumulate_grad_batches=2,
         )

@@ -59,7 +59,7 @@ def same_tokens(size: tuple[int, int], mask_ratio: float, device: Any) -> tuple[
     return tokens[:, seen], tokens[:, ~seen]
 
 
-def same_block(size: tuple[int, int, int], device: Any) -> Tensor:
+def same_block(size: tuple[int, int, int], device: Any, **_: Any) -> Tensor:
     """Hide a corner of every image."""
     mask = torch.zeros(size, dtype=torch.bool, device=device)
     mask[:, :3, :5] = True

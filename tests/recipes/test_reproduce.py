@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from recipes.outcome import Outcome
 from recipes.reproduce import Job, run_all
-from recipes.reproduction_page import Outcome, ratio_of_falls, write_page
+from recipes.reproduction_page import ratio_of_falls, write_page
 
 VALUES = {  # task -> CDNV first and last, directional CDNV first and last
     "colour": (8.0, 4.0, 1.0, 0.05),
@@ -33,6 +34,7 @@ def outcome(folder: Path, method: str, data: str, values=VALUES, encoders=("back
                 scalars[f"{key}/certificate/{m}"] = 1.0 - 0.2 * k
         if len(values) > 1:
             scalars[f"probe/{part}orthogonality/colour-shape/abs_cos"] = 0.6 - 0.5 * k
+            scalars[f"probe/{part}orthogonality/colour-shape/bound"] = 0.9 - 0.4 * k
             scalars[f"probe/{part}orthogonality/floor"] = 0.08
         writer.append(Record(step=step, epoch=0, time=30.0 * k, scalars=scalars), {})
     return Outcome(method, data, read_run(folder))
@@ -62,9 +64,9 @@ def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
     assert "DINO (student) does not show it at this scale: CDNV fell 2.0 times further." in text
     assert "| SimCLR | 100 (30 s) | 20 → 4.47 | 4.5x | 2 → 0.0707 | 28.3x | **6.3** |" in text
     assert "| SimCLR | colour | 8 → 4 | 1 → 0.05 | 10.0 | 0.5 → 0.4 | 0.5 → 0.4 |" in text
-    assert "| SimCLR | 0.6 → 0.1 | 0.080 | 1.25 | 0.6 → 0.1 |" in text
+    assert "| SimCLR | 0.6 → 0.1 | 0.080 | 1.25 | 0.6 → 0.1 (bound 0.50) |" in text
     assert "took 2 minutes" in text
-    for data in ("factors", "fashion"):
+    for data in ("factors", "fashion", "factors-angles"):
         assert f"(reproduction/{data}.png)" in text
         assert (tmp_path / "docs" / "reproduction" / f"{data}.png").stat().st_size > 5_000
 
