@@ -72,7 +72,7 @@ The ratio of the falls says how many times further directional CDNV fell than CD
 
 def _cost(outcomes: Sequence[Outcome]) -> str:
     seconds = sum(outcome.run.records[-1].time for outcome in outcomes)
-    return f"All runs together took {seconds / 60:.0f} minutes of one CPU core."
+    return f"All runs together took {seconds / 60:.0f} minutes, each on one CPU core."
 
 
 def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import geometric_mean
@@ -53,19 +54,28 @@ def draw_angles(outcomes: Sequence[Outcome], path: Path) -> None:
     _finish(figure, panels, "mean |cos|", path)
 
 
-def _panels(count: int) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(2.4 * count, 3.1), layout="constrained")
-    return figure, figure.subplots(1, count, sharey=True, squeeze=False)[0]
+def _panels(count: int) -> tuple[Figure, list[Any]]:
+    """Make panels in rows of three."""
+    rows = math.ceil(count / 3)
+    figure = Figure(figsize=(9, 0.5 + 2.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(3, count), sharex=True, sharey=True, squeeze=False).flatten()
+    for empty in panels[count:]:
+        empty.set_visible(False)
+    return figure, list(panels[:count])
 
 
-def _finish(figure: Figure, panels: Any, value: str, path: Path) -> None:
+def _finish(figure: Figure, panels: list[Any], value: str, path: Path) -> None:
+    last = max(line.get_xdata()[-1] for panel in panels for line in panel.lines)
+    ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
     for panel in panels:
         panel.set_xscale("symlog", linthresh=1)
         panel.set_yscale("log")
-        panel.set_xlabel("step")
+        panel.set_xlim(0, last)
+        panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         panel.grid(alpha=0.25, linewidth=0.5)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel(value)
+    figure.supxlabel("optimizer steps", fontsize=10)
+    figure.supylabel(value, fontsize=10)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     figure.savefig(path, dpi=120)
