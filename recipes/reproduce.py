@@ -23,8 +23,7 @@ from recipes.outcome import METHODS, Outcome
 from recipes.reproduction_page import SETS, write_page
 
 CONFIGS = Path(__file__).parent / "configs"
-# glibc returns freed memory to the system and asks for it again in every step; keeping it made
-# the same steps several times faster on some CPUs.
+# Else glibc may return freed memory to the system and ask for it again in every step.
 MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
     "MALLOC_MMAP_THRESHOLD_": "10000000000",

@@ -77,7 +77,7 @@ class SelfDistillation(nn.Module):
 
     The teacher must not put everything into one cluster. "mean" subtracts a running mean from its
     logits (Caron et al. 2021, section 3.1), "sinkhorn" makes every batch use all clusters equally
-    (Oquab et al. 2024, section 4), which needs no warm-up and no long run.
+    (Oquab et al. 2024, section 4).
 
     Args:
         output_dim: Number of clusters K.
