@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,8 +83,18 @@ def plain_loop(module: Recipe, loader: DataLoader, steps: int) -> None:
         optimizer.zero_grad()
 
 
+def quiet_trainer(folder: Path, **options: Any) -> Trainer:
+    """A trainer on the CPU that shows nothing and writes below `folder` alone."""
+    return Trainer(
+        accelerator="cpu", default_root_dir=folder, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, **options,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PAIRS)
-def test_training_against_lightlys_example(name: str, ratio: Callable[..., float]) -> None:
+def test_training_against_lightlys_example(
+    name: str, ratio: Callable[..., float], tmp_path: Path
+) -> None:
     """3,840 images at 32 px, batches of 256, the same networks and loss on both sides."""
     build, transform, promised = PAIRS[name]
     data = Factors(BATCH, num_images=IMAGES)
@@ -98,11 +109,7 @@ def test_training_against_lightlys_example(name: str, ratio: Callable[..., float
     )
 
     def ours() -> None:
-        trainer = Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
-        trainer.fit(build(), datamodule=data)
+        quiet_trainer(tmp_path, max_epochs=1).fit(build(), datamodule=data)
 
     def theirs() -> None:
         plain_loop(build(), pictures, IMAGES // BATCH)
@@ -111,7 +118,7 @@ def test_training_against_lightlys_example(name: str, ratio: Callable[..., float
 
 
 def test_probing_of_a_run_of_the_papers_length(
-    benchmark: Any, capsys: pytest.CaptureFixture[str]
+    benchmark: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """1,000 epochs of 50,000 images in batches of 256, from measured probe and step times."""
     held_out = FactorsDataset(960, seed=1)
@@ -119,16 +126,9 @@ def test_probing_of_a_run_of_the_papers_length(
     module = SimCLR("resnet18", views=FULL, optimization=Optimization())
     steps: list[float] = []
     module.on_train_batch_start = lambda *args: steps.append(time.perf_counter())
-    trainer = Trainer(
-        accelerator="cpu", max_steps=4, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=Factors(BATCH, num_images=960))
+    quiet_trainer(tmp_path, max_steps=4).fit(module, datamodule=Factors(BATCH, num_images=960))
     step = min(b - a for a, b in itertools.pairwise(steps))
-    trainer = Trainer(
-        accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[probe],
-    )  # fmt: skip
+    trainer = quiet_trainer(tmp_path, max_steps=1, callbacks=[probe])
     trainer.fit(module, datamodule=Factors(BATCH, num_images=960))
     benchmark.pedantic(lambda: probe._probe(trainer), rounds=3)
     one = benchmark.stats.stats.mean
