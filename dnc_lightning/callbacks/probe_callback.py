@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
+from dnc_lightning.callbacks.arguments import check_arguments
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
@@ -92,7 +93,7 @@ class ProbeCallback(Callback):
         self._steps = step_schedule(
             schedule, every_n_train_steps, every_n_epochs, train_time_interval
         )
-        _check_arguments(probe, pooling, shots, ways, max_overhead, name)
+        check_arguments(probe, pooling, shots, ways, max_overhead, name)
         check_metrics(metrics)
         self.probe = probe
         self.encoder = encoder
@@ -288,29 +289,3 @@ class ProbeCallback(Callback):
         if trainer.world_size == 1:
             return None
         return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")
-
-
-def _check_arguments(
-    probe: ProbeSet,
-    pooling: str,
-    shots: Sequence[int],
-    ways: int | None,
-    max_overhead: float | None,
-    name: str,
-) -> None:
-    if not isinstance(probe, ProbeSet):
-        raise ValueError(
-            f"probe must be a ProbeSet, got {type(probe).__name__}: ProbeSet(dataset)."
-        )
-    if pooling not in ("auto", "cls", "mean"):
-        raise ValueError(f'pooling must be "auto", "cls" or "mean", got {pooling!r}.')
-    if any(not isinstance(m, int) or m < 1 for m in shots):
-        raise ValueError(f"shots must be integers of at least 1, got {tuple(shots)}.")
-    if ways is not None and ways < 2:
-        raise ValueError(f"ways must be at least 2, got {ways}.")
-    if max_overhead is not None and not 0 < max_overhead < 1:
-        raise ValueError(
-            f"max_overhead must be in (0, 1), got {max_overhead}: 0.01 is one percent."
-        )
-    if not name or "/" in name:
-        raise ValueError(f"name must be a folder name, got {name!r}.")
