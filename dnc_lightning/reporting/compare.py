@@ -37,7 +37,7 @@ from dnc_lightning.reporting.compare_numbers import (
 from dnc_lightning.reporting.compare_runs import Found, Group
 from dnc_lightning.reporting.facts import remarks
 from dnc_lightning.reporting.files import write_atomically
-from dnc_lightning.reporting.plotting import require_plotly
+from dnc_lightning.reporting.plotting import plotly_script
 from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
 from dnc_lightning.reporting.views import (
     AVERAGES,
@@ -78,7 +78,6 @@ def write_comparison(found: Found, path: str | os.PathLike[str]) -> Path:
         ModuleNotFoundError: If plotly is not installed.
         OSError: If the page cannot be written; an older one is then unchanged.
     """
-    require_plotly()
     path = Path(path)
     write_atomically(path, comparison_page(found).encode())
     return path
@@ -86,8 +85,6 @@ def write_comparison(found: Found, path: str | os.PathLike[str]) -> Path:
 
 def comparison_page(found: Found) -> str:
     """Return the HTML of the page; see `write_comparison`."""
-    from plotly.offline import get_plotlyjs
-
     methods = methods_of(found.groups)
     runs, groups = len(found.runs), len(found.groups)
     data = comparison_data(found.groups, methods)
@@ -104,7 +101,7 @@ def comparison_page(found: Found) -> str:
         font=FONT,
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
-        plotly=get_plotlyjs(),
+        plotly=plotly_script(),
         script="".join(map(_asset, SCRIPTS)),
         # A "<" can only be inside a string there, where it could end the script element.
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),

@@ -16,7 +16,7 @@ from typing import Any
 from dnc_lightning.reporting.facts import Remark, remarks, run_facts
 from dnc_lightning.reporting.files import write_atomically
 from dnc_lightning.reporting.page_data import page_data
-from dnc_lightning.reporting.plotting import require_plotly
+from dnc_lightning.reporting.plotting import plotly_script
 from dnc_lightning.reporting.records import Run, read_run
 from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
 from dnc_lightning.reporting.views import moment, views
@@ -43,7 +43,6 @@ def write_report(
         OSError: If the page cannot be written; an older one is then unchanged.
         ValueError: If the records are of a newer version.
     """
-    require_plotly()
     run = run if isinstance(run, Run) else read_run(run)
     path = Path(path)
     write_atomically(path, page(run, finished=finished).encode())
@@ -52,8 +51,6 @@ def write_report(
 
 def page(run: Run, *, finished: bool) -> str:
     """Return the HTML of a run's page; see `write_report`."""
-    from plotly.offline import get_plotlyjs
-
     shown = views(run) if run.records else []
     cautions = remarks(run.records, "warnings") + [Remark(problem, "") for problem in run.problems]
     return Template(_asset("report.html")).substitute(
@@ -76,7 +73,7 @@ def page(run: Run, *, finished: bool) -> str:
         font=FONT,
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
-        plotly=get_plotlyjs(),
+        plotly=plotly_script(),
         script="".join(map(_asset, SCRIPTS)),
         data=_script_json(page_data(run, shown, finished=finished)),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.offline
 import pytest
 
 from dnc_lightning.reporting import read_run
@@ -23,7 +24,7 @@ from dnc_lightning.reporting.figures import (
     pair_figure,
 )
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.plotting import log_ticks
+from dnc_lightning.reporting.plotting import log_ticks, plotly_script
 from dnc_lightning.reporting.records import Record
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
 from dnc_lightning.reporting.views import (
@@ -48,10 +49,8 @@ def page_data(path: Path) -> dict[str, Any]:
 
 
 def without_plotly(text: str) -> str:
-    from plotly.offline import get_plotlyjs
-
-    assert get_plotlyjs() in text
-    return text.replace(get_plotlyjs(), "")
+    assert plotly_script() in text
+    return text.replace(plotly_script(), "")
 
 
 def test_the_page_is_one_file_that_names_no_other(make_run: MakeRun) -> None:
@@ -65,6 +64,17 @@ def test_the_page_is_one_file_that_names_no_other(make_run: MakeRun) -> None:
     )
     assert "default-src 'none'" in text
     assert not list(folder.glob("*.part"))
+
+
+def test_plotly_is_inlined_as_it_is_but_for_one_pair_of_parentheses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, after = plotly.offline.get_plotlyjs().rstrip(), plotly_script()
+    opening = after.index("(() => {")
+    assert len(after) == len(before) + 2
+    assert after[:opening] + after[opening + 1 : -1].removesuffix(")") + ";" == before
+    monkeypatch.setattr(plotly.offline, "get_plotlyjs", lambda: "another build")
+    assert plotly_script() == "another build"
 
 
 def test_a_page_of_many_probes_is_small_and_quick(make_run: MakeRun) -> None:
