@@ -25,6 +25,13 @@ class Outcome:
     method: str
     data: str
     run: Run
+    seed: int = 0
+
+    @property
+    def ratio_of_falls(self) -> float:
+        """How many times further directional CDNV fell than CDNV."""
+        (c0, c1), (d0, d1) = (self.typical(q) for q in ("cdnv", "directional_cdnv"))
+        return (d0 / d1) / (c0 / c1)
 
     @property
     def prefix(self) -> str:
@@ -64,3 +71,14 @@ class Outcome:
             if key.startswith(start) and key.endswith("/abs_cos")
         ]
         return {key.split("/")[1]: self.ends(key) for key in keys}
+
+    @property
+    def mean_cosine(self) -> tuple[float, float]:
+        """Mean |cos| over the pairs of tasks, first and last; nan for a single task."""
+        ends = list(self.cosines.values()) or [(math.nan, math.nan)]
+        return fmean(first for first, _ in ends), fmean(last for _, last in ends)
+
+    @property
+    def floor(self) -> float:
+        """Mean |cos| of random directions in the space of the features."""
+        return self.ends("orthogonality/floor")[1]

@@ -23,6 +23,9 @@ from recipes.outcome import METHODS, Outcome
 from recipes.reproduction_page import SETS, write_page
 
 CONFIGS = Path(__file__).parent / "configs"
+REPEATED = ("simclr", "vicreg")
+"""Methods that run with several seeds, to see how far one run can be trusted."""
+
 # Else glibc may return freed memory to the system and ask for it again in every step.
 MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
@@ -38,17 +41,23 @@ class Job:
     method: str
     data: str
     root: Path  # of all runs
+    seed: int = 0  # of weights, order and views; the images stay the same
     max_steps: int | None = None  # in place of the configured number
 
     @property
+    def config(self) -> Path:
+        """The settings of the run."""
+        return CONFIGS / f"{self.method}_{self.data}.yaml"
+
+    @property
     def name(self) -> str:
-        """Also that of its configuration."""
-        return f"{self.method}_{self.data}"
+        """Also that of its folder."""
+        return self.config.stem + (f"_seed{self.seed}" if self.seed else "")
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        configured = yaml.safe_load((CONFIGS / f"{self.name}.yaml").read_text())
+        configured = yaml.safe_load(self.config.read_text())
         return self.max_steps or configured["trainer"]["max_steps"]
 
     @property
@@ -70,7 +79,8 @@ class Job:
         """Begin or resume the run, its output going to `log.txt`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", f"recipes.{self.method}", "fit"]
-        command += [f"--config={CONFIGS / self.name}.yaml", f"--trainer.max_steps={self.steps}"]
+        command += [f"--config={self.config}", f"--trainer.max_steps={self.steps}"]
+        command += [f"--seed_everything={self.seed}"]
         command += [f"--trainer.default_root_dir={self.folder}", "--trainer.logger=false"]
         command += ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
         if (self.folder / "checkpoints" / "last.ckpt").is_file():
@@ -143,13 +153,19 @@ def main() -> None:
         "--page-only", action="store_true", help="write the page from what is there"
     )
     parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
+    parser.add_argument(
+        "--seeds", type=int, default=2, help=f"runs of {', '.join(REPEATED)} on Factors (default 2)"
+    )
     options = parser.parse_args()
     jobs = [
-        Job(method, data, options.runs, options.max_steps) for data in SETS for method in METHODS
+        Job(method, data, options.runs, seed, options.max_steps)
+        for data in SETS
+        for method in METHODS
+        for seed in range(options.seeds if data == "factors" and method in REPEATED else 1)
     ]
     if not options.page_only:
         run_all(jobs, options.parallel)
-    outcomes = [Outcome(job.method, job.data, run) for job in jobs if (run := job.run())]
+    outcomes = [Outcome(job.method, job.data, run, job.seed) for job in jobs if (run := job.run())]
     print(f"wrote {write_page(outcomes, options.out)}")
 
 

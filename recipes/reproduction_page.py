@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from recipes.outcome import METHODS, Outcome
 from recipes.reproduction_pictures import draw_angles, draw_collapse
@@ -21,12 +20,6 @@ AIM = {"simclr": 4.0, "vicreg": 4.0, "dino": 2.5, "dinov2": 2.5, "mae": 2.5}
 """Ratio of the two falls on Factors from which on the page speaks of the phenomenon."""
 
 
-def ratio_of_falls(outcome: Outcome) -> float:
-    """How many times further directional CDNV fell than CDNV."""
-    (c0, c1), (d0, d1) = (outcome.typical(q) for q in ("cdnv", "directional_cdnv"))
-    return (d0 / d1) / (c0 / c1)
-
-
 def write_page(outcomes: Sequence[Outcome], folder: Path) -> Path:
     """Write `reproduction.md` and its pictures.
 
@@ -41,11 +34,13 @@ def write_page(outcomes: Sequence[Outcome], folder: Path) -> Path:
     pictures.mkdir(parents=True, exist_ok=True)
     lines = [INTRODUCTION.format(cost=_cost(outcomes))]
     for data, title in SETS.items():
-        mine = [outcome for outcome in outcomes if outcome.data == data]
+        every = [outcome for outcome in outcomes if outcome.data == data]
+        mine = [outcome for outcome in every if outcome.seed == 0]
         if mine:
             draw_collapse(mine, pictures / f"{data}.png")
             lines += [f"## {title}", "", f"![{title}](reproduction/{data}.png)", ""]
             lines += [*_summary(mine), "", *_verdicts(mine), "", *_errors(mine), ""]
+            lines += _seeds(every)
             if len(mine[0].tasks) > 1:
                 lines += [*_by_task(mine), "", *_orthogonality(mine), ""]
                 pair = [outcome for outcome in mine if outcome.method in SHOWN and outcome.cosines]
@@ -103,7 +98,7 @@ def _summary(outcomes: Sequence[Outcome]) -> list[str]:
             METHODS[outcome.method],
             f"{last.step} ({last.time:.0f} s)",
             *(_fell(cdnv), _factor(cdnv), _fell(directional), _factor(directional)),
-            f"**{ratio_of_falls(outcome):.1f}**",
+            f"**{outcome.ratio_of_falls:.1f}**",
         ]
 
     head = ["method", "steps", "CDNV", "fell", "directional CDNV", "fell", "ratio of falls"]
@@ -117,7 +112,7 @@ def _verdicts(outcomes: Sequence[Outcome]) -> list[str]:
         if outcome.method not in AIM:
             lines.append(_baseline(outcome))
             continue
-        ratio, wanted = ratio_of_falls(outcome), AIM[outcome.method]
+        ratio, wanted = outcome.ratio_of_falls, AIM[outcome.method]
         name = METHODS[outcome.method]
         if ratio >= wanted:
             text = f"shows it: directional CDNV fell {ratio:.1f} times further."
@@ -182,19 +177,39 @@ def _by_task(outcomes: Sequence[Outcome]) -> list[str]:
     return _table(head + [f"error, m = {m}" for m in SHOTS], rows())
 
 
+def _seeds(outcomes: Sequence[Outcome]) -> list[str]:
+    """Compare the runs of those methods that ran with several seeds."""
+    repeated = {outcome.method for outcome in outcomes if outcome.seed}
+    rows = [
+        [
+            METHODS[outcome.method],
+            str(outcome.seed),
+            f"{outcome.ratio_of_falls:.1f}",
+            *(f"{outcome.mean_cosine[1]:.3f}", f"{outcome.mean_cosine[1] / outcome.floor:.2f}"),
+            *(_fell(outcome.mean(f"few_shot_error/{m}")) for m in SHOTS),
+        ]
+        for outcome in outcomes
+        if outcome.method in repeated
+    ]
+    if not rows:
+        return []
+    text = "The same with other seeds of weights, order and views; the tables show seed 0."
+    head = ["method", "seed", "ratio of falls", "mean \\|cos\\|", "over the floor"]
+    head += [f"error, m = {m}" for m in SHOTS]
+    return [text, "", *_table(head, iter(rows)), ""]
+
+
 def _orthogonality(outcomes: Sequence[Outcome]) -> list[str]:
     def row(outcome: Outcome) -> list[str]:
-        cosines = outcome.cosines
-        mean = tuple(fmean(ends[i] for ends in cosines.values()) for i in (0, 1))
-        floor = outcome.ends("orthogonality/floor")[1]
+        mean = outcome.mean_cosine
         return [
             METHODS[outcome.method],
             _fell(mean),
-            f"{floor:.3f}",
-            f"{mean[1] / floor:.2f}",
+            f"{outcome.floor:.3f}",
+            f"{mean[1] / outcome.floor:.2f}",
             *(
                 f"{_fell(ends)} (bound {outcome.ends(f'orthogonality/{pair}/bound')[1]:.2f})"
-                for pair, ends in cosines.items()
+                for pair, ends in outcome.cosines.items()
             ),
         ]
 

@@ -43,13 +43,14 @@ def draw_angles(outcomes: Sequence[Outcome], path: Path) -> None:
     """Draw |cos| between tasks over training, with bound and floor, one panel per pair of tasks."""
     figure, panels = _panels(len(outcomes[0].cosines))
     for panel, pair in zip(panels, outcomes[0].cosines, strict=True):
-        for outcome, colour in zip(outcomes, (BLUE, ORANGE), strict=True):
+        for outcome, colour in zip(outcomes, (BLUE, ORANGE), strict=False):
             key, name = f"{outcome.prefix}orthogonality/{pair}", METHODS[outcome.method]
             panel.plot(*outcome.run.series(f"{key}/abs_cos"), color=colour, label=name)
             bound = outcome.run.series(f"{key}/bound")
             panel.plot(*bound, color=colour, linestyle=":", label=f"{name}, bound")
-        floor = outcomes[0].ends("orthogonality/floor")[1]
-        panel.axhline(floor, color="black", linestyle="--", linewidth=0.8, label="by chance")
+        panel.axhline(
+            outcomes[0].floor, color="black", linestyle="--", linewidth=0.8, label="by chance"
+        )
         panel.set_title(pair.replace("-", " and "))
     _finish(figure, panels, "mean |cos|", path)
 

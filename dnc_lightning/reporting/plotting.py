@@ -41,7 +41,7 @@ def plotly_script() -> str:
     require_plotly()
     from plotly.offline import get_plotlyjs
 
-    script = get_plotlyjs().rstrip()
+    script: str = get_plotlyjs().rstrip()
     head, factory, body = script.partition(": this, () => {")
     if not (factory and body.endswith("}));")):
         return script  # of another build: as it came

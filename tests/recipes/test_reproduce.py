@@ -10,7 +10,7 @@ import pytest
 from dnc_lightning.reporting.records import Record, RecordWriter, read_run
 from recipes.outcome import Outcome
 from recipes.reproduce import Job, run_all
-from recipes.reproduction_page import ratio_of_falls, write_page
+from recipes.reproduction_page import write_page
 
 VALUES = {  # task -> CDNV first and last, directional CDNV first and last
     "colour": (8.0, 4.0, 1.0, 0.05),
@@ -18,7 +18,9 @@ VALUES = {  # task -> CDNV first and last, directional CDNV first and last
 }
 
 
-def outcome(folder: Path, method: str, data: str, values=VALUES, encoders=("backbone",)) -> Outcome:
+def outcome(
+    folder: Path, method: str, data: str, values=VALUES, encoders=("backbone",), seed=0
+) -> Outcome:
     writer = RecordWriter(folder)
     classes = {task: ["a", "b"] for task in values}
     writer.open({"encoders": list(encoders), "tasks": classes, "shots": [5, 50]})
@@ -37,7 +39,7 @@ def outcome(folder: Path, method: str, data: str, values=VALUES, encoders=("back
             scalars[f"probe/{part}orthogonality/colour-shape/bound"] = 0.9 - 0.4 * k
             scalars[f"probe/{part}orthogonality/floor"] = 0.08
         writer.append(Record(step=step, epoch=0, time=30.0 * k, scalars=scalars), {})
-    return Outcome(method, data, read_run(folder))
+    return Outcome(method, data, read_run(folder), seed)
 
 
 def test_falls_are_averaged_over_tasks_by_the_geometric_mean(tmp_path):
@@ -45,7 +47,7 @@ def test_falls_are_averaged_over_tasks_by_the_geometric_mean(tmp_path):
     assert found.typical("cdnv") == pytest.approx((20.0, math.sqrt(20)))
     assert found.typical("directional_cdnv") == pytest.approx((2.0, math.sqrt(0.005)))
     falls = (2.0 / math.sqrt(0.005), 20 / math.sqrt(20))
-    assert ratio_of_falls(found) == pytest.approx(falls[0] / falls[1])
+    assert found.ratio_of_falls == pytest.approx(falls[0] / falls[1])
 
 
 def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
@@ -69,6 +71,29 @@ def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
     for data in ("factors", "fashion", "factors-angles"):
         assert f"(reproduction/{data}.png)" in text
         assert (tmp_path / "docs" / "reproduction" / f"{data}.png").stat().st_size > 5_000
+
+
+def test_other_seeds_are_compared_in_a_table_of_their_own(tmp_path):
+    other = {"colour": (8.0, 4.0, 1.0, 0.1), "shape": (50.0, 5.0, 4.0, 0.2)}
+    outcomes = [
+        outcome(tmp_path / "a", "simclr", "factors"),
+        outcome(tmp_path / "b", "simclr", "factors", other, seed=1),
+        outcome(tmp_path / "c", "mae", "factors"),
+    ]
+    text = write_page(outcomes, tmp_path / "docs").read_text()
+    assert "| SimCLR | 0 | 6.3 | 0.100 | 1.25 | 0.5 → 0.4 | 0.5 → 0.4 |" in text
+    assert "| SimCLR | 1 | 3.2 | 0.100 | 1.25 | 0.5 → 0.4 | 0.5 → 0.4 |" in text
+    assert text.count("| SimCLR | 100 (30 s) |") == 1  # the other tables are of one seed
+    assert "| MAE | 0 |" not in text
+
+
+def test_seeds_have_folders_of_their_own(tmp_path):
+    first, second = (Job("simclr", "factors", tmp_path, seed) for seed in (0, 1))
+    assert first.config == second.config
+    assert [job.folder.name for job in (first, second)] == [
+        "simclr_factors",
+        "simclr_factors_seed1",
+    ]
 
 
 @pytest.mark.slow
