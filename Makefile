@@ -7,8 +7,9 @@ BROWSER := chromium chromium-driver
 
 .PHONY: demo fashion reproduce picture test test-slow bench lint types browser clean
 
+# Half of the configured run: long enough to see the collapse.
 demo: $(STAMP)
-	$(RUN) -m recipes.demo $(ARGS)
+	$(RUN) -m recipes.demo --max-steps 1500 $(ARGS)
 
 fashion: $(STAMP)
 	$(RUN) -m recipes.demo --config recipes/configs/simclr_fashion.yaml $(ARGS)
