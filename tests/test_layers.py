@@ -26,7 +26,7 @@ OUTSIDE = {
     "reporting": {"numpy", "plotly", "matplotlib", "rich", "wandb", "wandb_workspaces"},
     "metrics": {"torch", "torchmetrics"},
     "probe": {"torch", "torchmetrics", "numpy", "tqdm"},
-    "callbacks": {"torch", "torchmetrics", "lightning", "numpy", "wandb"},
+    "callbacks": {"torch", "torchmetrics", "lightning", "numpy", "wandb", "PIL"},
     "cli": set(),
     "version": set(),
     "__init__": set(),

@@ -64,7 +64,12 @@ def prepare_loggers(trainer: Trainer, callback: Any) -> list[str]:
 
 
 def log_charts(
-    trainer: Trainer, header: Mapping[str, Any], record: Record, matrices: Mapping[str, Tensor]
+    trainer: Trainer,
+    header: Mapping[str, Any],
+    record: Record,
+    matrices: Mapping[str, Tensor],
+    *,
+    pictures: bool,
 ) -> list[str]:
     """Log the curves over shots and the pairs of one probe where a logger can show them.
 
@@ -73,6 +78,7 @@ def log_charts(
         header: The run's.
         record: The probe.
         matrices: "{encoder}/{task}/{metric}" -> [C, C].
+        pictures: Also what has to be drawn, which takes longer than all other logging together.
 
     Returns:
         What went wrong, in words.
@@ -91,20 +97,24 @@ def log_charts(
     failures: list[str] = []
     run = Run(folder=Path(), header=header, records=(record,), problems=())
     arrays = {key: value.cpu().numpy() for key, value in matrices.items()}
-    pictures = _pictures(run, arrays, failures)
+    # W&B draws the curves over shots itself.
+    curves = any(_is(logger, "TensorBoardLogger") for logger, _ in chosen)
+    drawn = _pictures(run, arrays, failures, curves=curves) if pictures else {}
     for logger, log_probe in chosen:
         try:
-            log_probe(logger, run, arrays, pictures)
+            log_probe(logger, run, arrays, drawn)
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures
 
 
-def _pictures(run: Run, arrays: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
+def _pictures(
+    run: Run, arrays: Mapping[str, Any], failures: list[str], *, curves: bool
+) -> dict[str, Any]:
     if not (find_spec("matplotlib") and find_spec("PIL")):
         return {}  # tables and scalars are there without
     try:
-        return probe_pictures(run, arrays)
+        return probe_pictures(run, arrays, curves=curves)
     except Exception as error:
         failures.append(f"The pictures of a probe were not drawn: {error!r}. Training goes on.")
         return {}

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning.callbacks.arguments import check_arguments
+from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
@@ -59,6 +60,8 @@ class ProbeCallback(Callback):
         name: Of this probe, in keys and folders.
         log_prefix: First part of the keys; default `name`.
         dirpath: Folder for the records; default `dnc/{name}` in the run's folder.
+        examples: Keep thumbnails of four images of each class with the records, for the report;
+            False where images must not leave the data set.
 
     Raises:
         ValueError: two schedules at once, or an argument out of range; at setup also for labels
@@ -89,6 +92,7 @@ class ProbeCallback(Callback):
         name: str = "probe",
         log_prefix: str | None = None,
         dirpath: str | Path | None = None,
+        examples: bool = True,
     ) -> None:
         self._steps = step_schedule(
             schedule, every_n_train_steps, every_n_epochs, train_time_interval
@@ -110,6 +114,7 @@ class ProbeCallback(Callback):
         self.name = name
         self.log_prefix = log_prefix
         self.dirpath = dirpath
+        self.examples = examples
         self._reset()
 
     def _reset(self) -> None:
@@ -178,6 +183,10 @@ class ProbeCallback(Callback):
             self._tell(prepare_loggers(trainer, self))
             if self._recorder_.writer is not None:
                 self.run_dir_ = self._recorder_.writer.folder
+            if self.run_dir_ is not None and self.examples:
+                began = time.monotonic()
+                self._tell(write_examples(self.run_dir_, self.probe.tasks, self.engine_.bank))
+                self.probe_seconds_ += time.monotonic() - began
         if self.last_step_ < 0:
             self._probe(trainer)
 
@@ -243,7 +252,7 @@ class ProbeCallback(Callback):
         result.scalars[f"{prefix}/overhead"] = self.probe_seconds_ / elapsed
         self.last_step_ = step
         self._plan(trainer, step, elapsed, seconds)
-        self._publish(trainer, result, elapsed, thorough)
+        self._publish(trainer, result, elapsed, charts=thorough, pictures=final)
         self.probe_seconds_ += time.monotonic() - self._last_time_  # logging is part of the cost
 
     def _plan(self, trainer: Trainer, step: int, elapsed: float, seconds: float) -> None:
@@ -255,7 +264,9 @@ class ProbeCallback(Callback):
             self.not_before_ = trainer.strategy.broadcast(step + max(0, int(wait)))
         self.next_step_ = self._steps.next_after(max(step, self.not_before_ - 1))
 
-    def _publish(self, trainer: Trainer, result: ProbeResult, elapsed: float, charts: bool) -> None:
+    def _publish(
+        self, trainer: Trainer, result: ProbeResult, elapsed: float, *, charts: bool, pictures: bool
+    ) -> None:
         for key, value in result.scalars.items():
             trainer.callback_metrics[key] = torch.tensor(value, device=self.engine_.device)
         if not trainer.is_global_zero:
@@ -272,7 +283,8 @@ class ProbeCallback(Callback):
         )
         self._tell([*result.warnings, *self._recorder_.append(record, result.matrices)])
         if charts:
-            self._tell(log_charts(trainer, self._recorder_.header, record, result.matrices))
+            header = self._recorder_.header
+            self._tell(log_charts(trainer, header, record, result.matrices, pictures=pictures))
 
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in problems:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import SERIES
+from dnc_lightning.reporting.few_shot import TRACKED
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.views import METRICS
 
@@ -31,7 +31,7 @@ def write_layout(logger: Any, probes: Sequence[Any]) -> None:
                 title = task if len(engine.names) == 1 else f"{encoder} · {task}"
                 charts[f"{title}: collapse"] = _lines(f"{key}/{metric}" for metric in METRICS)
                 for m in sorted(probe.shots)[len(probe.shots) // 2 :][:1]:
-                    keys = (f"{key}/{name}/{m}" for name in SERIES)
+                    keys = (f"{key}/{name}/{m}" for name in TRACKED)
                     charts[f"{title}: error and bounds, m = {m}"] = _lines(keys)
     logger.experiment.add_custom_scalars(layout)
 

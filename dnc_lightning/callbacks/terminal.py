@@ -1,4 +1,4 @@
-"""The run in the terminal: a line for each probe, a table at the end."""
+"""The run in the terminal: a line for each probe, two values in the bar, a table at the end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from dnc_lightning.reporting.records import read_run
-from dnc_lightning.reporting.terminal import print_run, probe_line, require_rich
+from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
 
 
 class TerminalSummary(Callback):
     """Prints a line after each probe, above the progress bar, and a table when training ends.
+
+    The bar itself carries the latest of these values, as "dir=0.134, cert@5=0.41".
 
     The line reads "step 64  dir 0.134 ↓4.2x | cert@5 0.41": directional CDNV, how many times
     smaller it is than at the first probe, and the certified error of 5 labelled samples. The table
@@ -21,7 +23,7 @@ class TerminalSummary(Callback):
     printed never stops the training.
 
     Args:
-        lines: Print a line for each probe, not the table alone.
+        lines: Print a line for each probe, not the table and the values in the bar alone.
 
     Example:
         ```python
@@ -54,12 +56,12 @@ class TerminalSummary(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Print a new probe's line; the first one's too, which ran before there was a bar."""
-        if not (self.lines and trainer.is_global_zero):
+        """Show a new probe; the first one too, which ran before there was a bar."""
+        if not trainer.is_global_zero:
             return
         for probe in _probes(trainer):
             if probe.records_written_ != self._shown.get(probe.name, 0):
-                self._attempt(self._print_lines, trainer, probe)
+                self._attempt(self._show, trainer, probe)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Print the table of a run that is stopped."""
@@ -79,16 +81,27 @@ class TerminalSummary(Callback):
             if probe.records_written_:
                 self._attempt(_print_table, probe)
 
-    def _print_lines(self, trainer: Any, probe: Any) -> None:
+    def _show(self, trainer: Any, probe: Any) -> None:
         written = probe.records_written_
         new = written - self._shown.get(probe.name, 0)
         self._shown[probe.name] = written
+        bar = trainer.progress_bar_callback
+        bar = bar if bar is not None and bar.is_enabled else None
+        if bar is None and not self.lines:
+            return
         run = read_run(probe.run_dir_)
-        for record in run.records[-new:]:
+        if bar is not None:
+            several = len(_probes(trainer)) > 1
+            values = live_values(run.records[-1].scalars, run.header)
+            # Lightning keeps them until the next fit. `log(prog_bar=True)` would also put them
+            # among the callback metrics.
+            trainer.progress_bar_metrics.update(
+                {f"{probe.name}/{k}" if several else k: words for k, words in values.items()}
+            )
+        for record in run.records[-new:] if self.lines else ():
             words = probe_line(record.scalars, run.records[0].scalars, run.header)
             text = f"{probe.name}  step {record.step:,}  {words}"
-            bar = trainer.progress_bar_callback
-            if bar is not None and bar.is_enabled:
+            if bar is not None:
                 bar.print(text)
             else:
                 rank_zero_info(text)

@@ -20,7 +20,14 @@ from dnc_lightning.reporting.views import METRICS, View, views, worst_classes
 
 AXIS = "trainer/global_step"
 MOST_CLASSES = 100  # of a table: W&B shows 10,000 rows
-COLUMNS = ("class i", "class j", "CDNV", "directional CDNV", "directional CDNV, reverse")
+COLUMNS = (
+    "class i",
+    "class j",
+    "CDNV",
+    "directional CDNV",
+    "directional CDNV, reverse",
+    "distance of means",
+)
 
 
 def define_axis(logger: Any, prefix: str) -> None:
@@ -47,10 +54,11 @@ def log_probe(
     """
     import wandb
 
-    found: dict[str, Any] = {key: wandb.Image(picture) for key, picture in pictures.items()}
+    found: dict[str, Any] = {}
     for view in views(run):
-        # The native chart takes the place of the picture of the same name.
         found |= _bounds(run, view) | _pairs(view, matrices)
+    # A native chart takes the place of the picture of the same name.
+    found |= {key: wandb.Image(pictures[key]) for key in pictures.keys() - found.keys()}
     if found:
         logger.log_metrics(found, step=run.records[0].step)
 
@@ -82,14 +90,24 @@ def _pairs(view: View, matrices: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     if cdnv is None or directional is None:
         return {}
     kept = worst_classes(directional, MOST_CLASSES)
+    distance = distances(cdnv, matrices[f"{view.encoder}/{view.task}/class_variance"])
     rows = [
         [view.classes[i], view.classes[j], *map(_known, values)]
         for i in kept
         for j in kept
         if i != j
-        for values in [(cdnv[i, j], directional[i, j], directional[j, i])]
+        for values in [(cdnv[i, j], directional[i, j], directional[j, i], distance[i, j])]
     ]
     return {f"{view.prefix}/charts/pairs": wandb.Table(columns=list(COLUMNS), data=rows)}
+
+
+def distances(cdnv: NDArray[Any], variance: NDArray[Any]) -> NDArray[np.float64]:
+    """Return |mu_i - mu_j| from the CDNV [C, C] and the variance of each class [C]; [C, C].
+
+    In the units of the features; nan where the CDNV is undefined, or zero.
+    """
+    total = variance[:, None] + variance.astype(np.float64)
+    return np.sqrt(total / np.where(cdnv > 0, cdnv, np.nan))
 
 
 def _known(value: float) -> float | None:

@@ -52,6 +52,12 @@ class ImageBank:
         storage: Storage = "host" if device.type == "cpu" else "device"
         return cls(read, positions, storage, images.to(device))
 
+    def image(self, position: int) -> Tensor:
+        """Return one image [C, H, W] on the CPU, decoded again where it is not kept."""
+        if self.images is None or position not in self.positions:
+            return self.read(position)
+        return self.images[self.positions.index(position)].cpu()
+
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         """Yield float images [<= batch_size, C, H, W] on `device`, in order."""
         for begin in range(0, len(self.positions), batch_size):

@@ -48,7 +48,7 @@ class Measurement:
     """What one pass over the probe found."""
 
     scalars: dict[str, float] = field(default_factory=dict)  # key below the prefix -> value
-    matrices: dict[str, Tensor] = field(default_factory=dict)  # "cdnv", ... -> [C, C]
+    matrices: dict[str, Tensor] = field(default_factory=dict)  # "cdnv", ... -> [C, C] and others
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -152,6 +152,7 @@ def _built_in(
         scalars |= collapse_summary(geometry)
         found.matrices["cdnv"] = cdnv(geometry)
         found.matrices["directional_cdnv"] = directional_cdnv(geometry)
+        found.matrices["class_variance"] = geometry.variance  # with CDNV it gives the distances
         found.notes.extend(_advice(geometry))
     if plan.variance:
         _decompose(found, scalars, features, labels, geometry, shard)

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from dnc_lightning.reporting.records import Record, Run
 from dnc_lightning.reporting.views import View, moment, thinned
 
-Series = Literal["few_shot_error", "certificate", "theorem_4_1", "luthra_2025"]
+Series = Literal["few_shot_error", "certificate", "joint", "theorem_4_1", "luthra_2025"]
 
 MEASURED: Series = "few_shot_error"
-BOUNDS: tuple[Series, ...] = ("certificate", "theorem_4_1", "luthra_2025")
+JOINT: Series = "joint"
+BOUNDS: tuple[Series, ...] = ("certificate", JOINT, "theorem_4_1", "luthra_2025")
 SERIES: tuple[Series, ...] = (MEASURED, *BOUNDS)
+TRACKED = tuple(name for name in SERIES if name != JOINT)
+"""What every probe records; the joint certificate is there at the first and last one alone."""
 ERROR_SE, LOW, HIGH = "few_shot_error_se", "certificate_low", "certificate_high"
 TARGET_ERROR = 0.1  # where the header names none
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import BOUNDS, MEASURED, FewShot, Series
+from dnc_lightning.reporting.few_shot import BOUNDS, JOINT, MEASURED, TRACKED, FewShot, Series
 from dnc_lightning.reporting.few_shot_style import (
     ErrorScale,
     band_trace,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 STANDARD_ERRORS = 2  # either way, of an error bar or band
+# What is measured lies in front.
+AT_PROBE: tuple[Series, ...] = (*BOUNDS, MEASURED)
+OVER_TRAINING: tuple[Series, ...] = (*(name for name in TRACKED if name != MEASURED), MEASURED)
 
 Matrix = NDArray[np.float64]
 
@@ -50,7 +53,8 @@ def shots_figure(few_shot: FewShot, at: int = -1, theme: Theme = LIGHT) -> Figur
 
     Returns:
         A figure of the interval of the certificate, the bounds, the measured error with bars of
-        two standard errors either way, and the error of guessing.
+        two standard errors either way, and the error of guessing; the joint certificate where the
+        probe recorded it.
 
     Raises:
         ModuleNotFoundError: If plotly is not installed.
@@ -67,7 +71,7 @@ def tightness_figure(few_shot: FewShot, shots: int, theme: Theme = LIGHT) -> Fig
         theme: Colours.
 
     Returns:
-        A figure like `shots_figure`, the bars drawn as a band.
+        A figure like `shots_figure` without the joint certificate, the bars drawn as a band.
 
     Raises:
         ModuleNotFoundError: If plotly is not installed.
@@ -95,7 +99,7 @@ def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
     }
     layout["xaxis"]["title"]["text"] = "Labelled samples per class, m"
     layout["yaxis"] |= ErrorScale.of(few_shot).axis()
-    traces = [band_trace("certificate", theme), *line_traces(theme, "lines+markers")]
+    traces = [band_trace("certificate", theme), *line_traces(theme, "lines+markers", AT_PROBE)]
     traces[-1]["error_y"] = {"type": "data", "array": [], "thickness": 1.5, "width": 5}
     return {"data": [*traces, *chance_traces(few_shot, theme, few_shot.shots)], "layout": layout}
 
@@ -108,9 +112,10 @@ def shots_traces(few_shot: FewShot) -> list[list[dict[str, Any]]]:
     probes = []
     for at in range(len(few_shot.steps)):
         lines = [
-            {"x": shots, **_heights(few_shot, name, (at, slice(None)), scale)}
-            for name in (*BOUNDS, MEASURED)
+            {"x": shots, **_heights(few_shot, name, (at, slice(None)), scale)} for name in AT_PROBE
         ]
+        held = bool(np.isfinite(few_shot.values[JOINT][at]).any())
+        lines[AT_PROBE.index(JOINT)]["showlegend"] = held
         lines[-1]["error_y"] = {"array": [_rounded(bar) for bar in bars[at]]}
         probes.append([outline(shots, few_shot.low[at], few_shot.high[at], scale), *lines])
     return probes
@@ -124,7 +129,7 @@ def tightness_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
     layout["xaxis"]["title"]["text"] = "Optimizer steps"
     mode = "lines+markers" if len(few_shot.steps) <= FEW_POINTS else "lines"
     bands = [band_trace("certificate", theme), band_trace(MEASURED, theme)]
-    traces = [*bands, *line_traces(theme, mode)]
+    traces = [*bands, *line_traces(theme, mode, OVER_TRAINING)]
     return {
         "data": [*traces, *chance_traces(few_shot, theme, [1, max(last, 10) + 1])],
         "layout": layout,
@@ -142,7 +147,7 @@ def tightness_traces(few_shot: FewShot, column: int) -> list[dict[str, Any]]:
         outline(x, error - bar, error + bar, scale),
         *(
             {"x": x, **_heights(few_shot, name, (slice(None), column), scale)}
-            for name in (*BOUNDS, MEASURED)
+            for name in OVER_TRAINING
         ),
     ]
 

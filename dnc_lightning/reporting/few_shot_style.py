@@ -9,20 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.few_shot import BOUNDS, MEASURED, SERIES, FewShot, Series
+from dnc_lightning.reporting.few_shot import MEASURED, SERIES, FewShot, Series
 from dnc_lightning.reporting.plotting import base_layout, log_ticks, nothing_to_draw, plain
 from dnc_lightning.reporting.theme import Theme
 
 NAMES: dict[Series, str] = {
     "few_shot_error": "Measured",
     "certificate": "Certificate",
+    "joint": "Joint",
     "theorem_4_1": "Theorem 4.1",
     "luthra_2025": "2025 bound",
 }
-DASHES: dict[Series, str] = {"theorem_4_1": "dash", "luthra_2025": "dot"}
+DASHES: dict[Series, str] = {"joint": "dashdot", "theorem_4_1": "dash", "luthra_2025": "dot"}
 SYMBOLS: dict[Series, str] = {
     "few_shot_error": "circle",
     "certificate": "square",
+    "joint": "cross",
     "theorem_4_1": "diamond",
     "luthra_2025": "triangle-up",
 }
@@ -84,8 +86,8 @@ class ErrorScale:
         }
 
 
-def line_traces(theme: Theme, mode: str) -> list[dict[str, Any]]:
-    """Return the lines of the bounds, then that of the measured error, without their values."""
+def line_traces(theme: Theme, mode: str, names: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return the lines of bounds or the measured error, in this order, without their values."""
     return [
         {
             "type": "scatter",
@@ -101,7 +103,7 @@ def line_traces(theme: Theme, mode: str) -> list[dict[str, Any]]:
             "marker": {"size": 7 if name != MEASURED else 8, "symbol": SYMBOLS[name]},
             "hovertemplate": "%{text}",
         }
-        for name in (*BOUNDS, MEASURED)
+        for name in names
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dnc_lightning.reporting.archives import Archives, ReadMatrix
+from dnc_lightning.reporting.examples import WORST_PAIRS, named_classes, read_examples
 from dnc_lightning.reporting.few_shot import FewShot, few_shot
 from dnc_lightning.reporting.few_shot_figures import (
     shots_spec,
@@ -56,7 +57,17 @@ def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, A
     budget = MATRIX_BYTES * 3 // 4 // 2 // max(1, len(shown))  # base64, then two bytes a value
     probes = max(2, FEW_SHOT_PROBES // max(1, len(shown)))
     with Archives(run) as archives:
-        views_data = [_view_data(run, view, budget, probes, archives.read) for view in shown]
+        stacks = {
+            view: pair_stack(
+                run,
+                view,
+                max_values=budget,
+                max_classes=MOST_CLASSES,
+                read_matrix=archives.read,
+            )
+            for view in shown
+        }
+        views_data = [_view_data(run, view, stacks[view], probes, archives.read) for view in shown]
     return {
         "finished": finished,
         "probes": len(run.records),
@@ -64,7 +75,18 @@ def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, A
         "seconds": _ending(last, "/seconds"),
         "views": views_data,
         "tasks": _tasks_data(run, shown),
+        "worst": WORST_PAIRS,
+        "examples": _examples_data(run, stacks),
     }
+
+
+def _examples_data(run: Run, stacks: Mapping[View, PairStack | None]) -> dict[str, dict[int, str]]:
+    """Images of the classes that the tables of worst pairs name, once for all encoders."""
+    seen = {
+        task: [stack for view, stack in stacks.items() if view.task == task and stack is not None]
+        for task in {view.task: None for view in stacks}
+    }
+    return read_examples(run.folder, {task: named_classes(found) for task, found in seen.items()})
 
 
 def _tasks_data(run: Run, shown: Sequence[View]) -> list[dict[str, Any]]:
@@ -114,14 +136,11 @@ def _variance_data(parts: VarianceParts) -> dict[str, Any]:
 
 
 def _view_data(
-    run: Run, view: View, max_values: int, max_probes: int, read_matrix: ReadMatrix
+    run: Run, view: View, stack: PairStack | None, max_probes: int, read_matrix: ReadMatrix
 ) -> dict[str, Any]:
     first, last = run.records[0], run.records[-1]
     numbers = few_shot(run, view, max_probes=max_probes)
     variance = variance_parts(run, view, max_probes=max_probes, read_matrix=read_matrix)
-    stack = pair_stack(
-        run, view, max_values=max_values, max_classes=MOST_CLASSES, read_matrix=read_matrix
-    )
     return {
         "encoder": view.encoder,
         "task": view.task,
@@ -187,6 +206,7 @@ def _stack_data(run: Run, view: View, stack: PairStack) -> dict[str, Any]:
     }
     return {
         "classes": classes,
+        "chosen": stack.chosen,
         "allClasses": len(view.classes),
         "steps": [record.step for record in records],
         "labels": [moment(record) for record in records],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,17 @@ from dnc_lightning.reporting.views import METRICS, View, log_bounds, views
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEAST_CLASSES = 3  # that a matrix of pairs is drawn of
 NAMED_CLASSES = 24  # up to here classes have their names on the axes
 LONGEST_NAME = 16
-PIXELS_PER_INCH = 110
+PIXELS_PER_INCH = 96
+WIDTH, HEIGHT = 518, 460  # pixels of a picture of pairs, and of what is in it
+LEFT, TOP, SIDE, BAR, GAP = 108, 28, 332, 14, 7
 
 
-def pair_picture(matrix: NDArray[np.floating], classes: Sequence[str], metric: Metric) -> Figure:
+def pair_picture(
+    matrix: NDArray[np.floating], classes: Sequence[str], metric: Metric
+) -> NDArray[np.uint8]:
     """Draw one metric of every ordered pair of classes, with logarithmic colours.
 
     Args:
@@ -32,32 +37,44 @@ def pair_picture(matrix: NDArray[np.floating], classes: Sequence[str], metric: M
         classes: Names, [C].
         metric: Which metric it is.
 
+    Returns:
+        An image, [HEIGHT, WIDTH, 3].
+
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
-    bounds = log_bounds(matrix)
-    ramp = LinearSegmentedColormap.from_list(metric, list(LIGHT.ramp(metric)))
-    # Fixed places: finding the best ones takes longer than drawing.
-    figure = Figure(figsize=(5.4, 4.8), dpi=PIXELS_PER_INCH)
-    ax = figure.add_axes((0.21, 0.21, 0.64, 0.72))
-    ax.set_facecolor(LIGHT.sunken)
-    image = ax.imshow(heat(matrix, bounds), cmap=ramp, vmin=bounds[0], vmax=bounds[1])
-    ticks = log_ticks(*bounds)
-    bar = figure.colorbar(image, cax=figure.add_axes((0.87, 0.21, 0.025, 0.72)))
-    bar.set_ticks([float(np.log10(tick)) for tick in ticks], labels=[plain(t) for t in ticks])
-    bar.outline.set_visible(False)
-    ax.set_title(TITLES[metric], fontsize=10)
-    ax.set_xlabel("class j", fontsize=8)
-    ax.set_ylabel("class i", fontsize=8)
-    ax.spines[:].set_visible(False)
+    low, high = log_bounds(matrix)
+    figure = Figure(
+        figsize=(WIDTH / PIXELS_PER_INCH, HEIGHT / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH
+    )
+
+    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
+        figure.text(x / WIDTH, 1 - y / HEIGHT, text, fontsize=size, color=LIGHT.ink, **style)
+
+    title = f"{TITLES[metric]} of class i (row) and class j (column)"
+    write(LEFT + SIDE / 2, TOP - GAP, title, 9.5, ha="center")
+    for tick in log_ticks(low, high):
+        height = TOP + SIDE * (high - np.log10(tick)) / (high - low)
+        write(LEFT + SIDE + 2 * GAP + BAR, height, plain(tick), 8, va="center")
     if len(classes) <= NAMED_CLASSES:
-        names = [name[:LONGEST_NAME] for name in classes]
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(names)), names, fontsize=7)
-    return figure
+        for k, name in enumerate(classes):
+            middle, text = SIDE * (k + 0.5) / len(classes), name[:LONGEST_NAME]
+            write(LEFT + middle, TOP + SIDE + GAP, text, 7, ha="center", va="top", rotation=90)
+            write(LEFT - GAP, TOP + middle, text, 7, ha="right", va="center")
+    picture = pixels(figure)
+    # Set by hand: to make and draw axes takes longer than all the rest.
+    colours = LinearSegmentedColormap.from_list(metric, list(LIGHT.ramp(metric)))
+    ramp = colours.with_extremes(bad=LIGHT.sunken)
+    cells = np.arange(SIDE) * len(matrix) // SIDE
+    shades = (heat(matrix, (low, high)) - low) / (high - low)
+    pairs = ramp(np.ma.masked_invalid(shades), bytes=True)[..., :3]
+    picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE] = pairs[np.ix_(cells, cells)]
+    scale = ramp(np.linspace(1, 0, SIDE), bytes=True)[:, None, :3]
+    picture[TOP : TOP + SIDE, LEFT + SIDE + GAP :][:, :BAR] = scale
+    return picture
 
 
 def shots_picture(run: Run, view: View) -> Figure | None:
@@ -76,6 +93,8 @@ def shots_picture(run: Run, view: View) -> Figure | None:
     for name in SERIES:
         style: dict[str, Any] = series_style(name)
         values = found.values[name][-1]
+        if not np.isfinite(values).any():
+            continue
         label = style.pop("name")
         ax.plot(found.shots, np.where(values > 0, values, np.nan), label=label, **style)
     shots_ticks(ax, found.shots)
@@ -85,18 +104,19 @@ def shots_picture(run: Run, view: View) -> Figure | None:
     ax.set_ylabel("error rate; a bound above 1 says nothing", fontsize=8)
     ax.tick_params(labelsize=RC["xtick.labelsize"])
     ax.grid(color=RC["grid.color"], lw=RC["grid.linewidth"])
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 
 def probe_pictures(
-    run: Run, matrices: Mapping[str, NDArray[np.floating]]
+    run: Run, matrices: Mapping[str, NDArray[np.floating]], *, curves: bool = True
 ) -> dict[str, NDArray[np.uint8]]:
     """Draw everything there is to draw of one probe, for each encoder and task.
 
     Args:
         run: Header and a single record.
-        matrices: "{encoder}/{task}/{metric}" -> [C, C].
+        matrices: "{encoder}/{task}/{metric}" -> [C, C]; those of two classes are not drawn.
+        curves: Draw error and bounds against shots too.
 
     Returns:
         "{prefix}/charts/{name}" -> [H, W, 3], with "few_shot" and each metric for a name.
@@ -106,15 +126,20 @@ def probe_pictures(
     """
     drawn = {}
     for view in views(run):
-        figures = {"few_shot": shots_picture(run, view)}
+        figure = shots_picture(run, view) if curves else None
+        if figure is not None:
+            drawn[f"{view.prefix}/charts/few_shot"] = pixels(figure)
         for metric in METRICS:
             matrix = matrices.get(f"{view.encoder}/{view.task}/{metric}")
-            if matrix is not None and np.isfinite(matrix).any():
-                figures[metric] = pair_picture(matrix, view.classes, metric)
-        for name, figure in figures.items():
-            if figure is not None:
-                drawn[f"{view.prefix}/charts/{name}"] = pixels(figure)
+            if _worth_drawing(matrix):
+                picture = pair_picture(matrix, view.classes, metric)
+                drawn[f"{view.prefix}/charts/{metric}"] = picture
     return drawn
+
+
+def _worth_drawing(matrix: NDArray[np.floating] | None) -> TypeGuard[NDArray[np.floating]]:
+    # Two classes have two numbers, which are scalars already.
+    return matrix is not None and len(matrix) >= LEAST_CLASSES and bool(np.isfinite(matrix).any())
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:

@@ -154,6 +154,7 @@ def series_style(series: Series) -> dict[str, Any]:
     marker, dash = {
         "few_shot_error": ("o", "-"),
         "certificate": ("s", "-"),
+        "joint": ("P", _DASHES[3]),
         "theorem_4_1": ("D", _DASHES[1]),
         "luthra_2025": ("^", _DASHES[2]),
     }[series]
@@ -173,7 +174,10 @@ def step_ticks(ax: Axes, last: float) -> None:
 
 def shots_ticks(ax: Axes, shots: Sequence[float]) -> None:
     """Make a logarithmic axis whose ticks are the numbers of shots, as far as they have room."""
+    from matplotlib.ticker import NullLocator
+
     ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())  # not seen, but half the time of drawing a picture
     kept: list[float] = []
     for m in shots:
         if not kept or math.log10(m / kept[-1]) > 0.2 * math.log10(shots[-1] / shots[0]):

@@ -4,6 +4,7 @@
 run.json                        header: probe set, encoders, tasks, settings (a dict)
 records.jsonl                   one probe a line, appended
 matrices/step-000000012.npz     "{encoder}/{task}/cdnv" and ".../directional_cdnv", float32 [C, C]
+examples.zip                    "{task}/00012.jpg": thumbnails of class 12, side by side; optional
 ```
 
 Only whole lines and whole files are ever left behind, save for the last line of `records.jsonl`
@@ -31,6 +32,7 @@ VERSION = 1
 HEADER_FILE = "run.json"
 RECORDS_FILE = "records.jsonl"
 MATRICES_FOLDER = "matrices"
+EXAMPLES_FILE = "examples.zip"
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     for record in records:
         if record.matrices is not None and not zipfile.is_zipfile(folder / record.matrices):
             problems.append(f"{record.matrices} (step {record.step}) is missing or damaged")
+    if (folder / EXAMPLES_FILE).exists() and not zipfile.is_zipfile(folder / EXAMPLES_FILE):
+        problems.append(f"{EXAMPLES_FILE} is damaged: no example images are shown")
     return Run(folder=folder, header=header, records=tuple(records), problems=tuple(problems))
 
 

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from dnc_lightning.reporting.compare_numbers import (
     Fall,
     Numbers,
+    geometric_mean,
     numbers,
     orthogonality,
     overhead,
@@ -143,28 +144,44 @@ def probe_line(
         first: Those of the first one.
         header: The run's; names the tasks and shots.
     """
-    prefixes = [p for tasks in header.get("prefixes", {}).values() for p in tasks.values()]
-    now, then = (
-        [row[f"{p}/directional_cdnv"] for p in prefixes if row.get(f"{p}/directional_cdnv", 0) > 0]
-        for row in (scalars, first)
-    )
-    parts = []
-    if now:
-        value = math.exp(sum(map(math.log, now)) / len(now))
-        part = f"dir {number_words(value)}"
-        if then and len(then) == len(now) and first is not scalars:
-            part += f" {fall_words(Fall(math.exp(sum(map(math.log, then)) / len(then)), value))}"
-        parts.append(part)
+    values = live_values(scalars, header)
+    parts = [f"{name} {words}" for name, words in values.items()]
+    now, then = (_directional(row, header) for row in (scalars, first))
+    if len(now) == len(then) > 0 and first is not scalars:
+        parts[0] += f" {fall_words(Fall(geometric_mean(then), geometric_mean(now)))}"
+    tasks = len(_prefixes(header))
+    if tasks > 1 and parts:
+        parts.append(f"{tasks} tasks")
+    return " | ".join(parts)
+
+
+def live_values(scalars: Mapping[str, float], header: Mapping[str, Any]) -> dict[str, str]:
+    """Return a probe in two values, {"dir": "0.134", "cert@5": "0.41"}; see `probe_line`.
+
+    Args:
+        scalars: Those of the probe.
+        header: The run's; names the tasks and shots.
+    """
+    found, prefixes = {}, _prefixes(header)
+    if directional := _directional(scalars, header):
+        found["dir"] = number_words(geometric_mean(directional))
     shots = [int(m) for m in header.get("shots") or ()]
     measured = [m for m in shots if any(f"{p}/few_shot_error/{m}" in scalars for p in prefixes)]
     for m in sorted(measured or shots)[len(measured or shots) // 2 :][:1]:
         bounds = [scalars.get(f"{p}/certificate/{m}", math.nan) for p in prefixes]
         bounds = [bound for bound in bounds if math.isfinite(bound)]
         if bounds:
-            parts.append(f"cert@{m} {bound_words(max(bounds))}")
-    if len(prefixes) > 1 and parts:
-        parts.append(f"{len(prefixes)} tasks")
-    return " | ".join(parts)
+            found[f"cert@{m}"] = bound_words(max(bounds))
+    return found
+
+
+def _prefixes(header: Mapping[str, Any]) -> list[str]:
+    return [p for tasks in header.get("prefixes", {}).values() for p in tasks.values()]
+
+
+def _directional(scalars: Mapping[str, float], header: Mapping[str, Any]) -> list[float]:
+    values = (scalars.get(f"{p}/directional_cdnv", 0.0) for p in _prefixes(header))
+    return [value for value in values if value > 0]
 
 
 def number_words(value: float) -> str:

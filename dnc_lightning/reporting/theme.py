@@ -2,7 +2,8 @@
 
 Every series keeps its colour everywhere. Blue against orange is told apart with every common kind
 of colour blindness, and each ramp is monotone in lightness, so that it also reads in grey. The
-few-shot bounds differ in dash and marker too; the measured error below them is drawn in ink. So
+few-shot bounds differ in dash and marker too; the measured error below them is drawn in ink, and
+the joint certificate in a darker shade of the certificate it sharpens. So
 do lines of several tasks, whose colours come from one list in the order of the tasks.
 """
 
@@ -29,6 +30,7 @@ class Theme:
     cdnv: str
     directional_cdnv: str
     certificate: str
+    joint: str
     theorem_4_1: str
     luthra_2025: str
     good: str
@@ -62,6 +64,7 @@ LIGHT = Theme(
     cdnv="#24639f",
     directional_cdnv="#bf4a12",
     certificate="#00786b",
+    joint="#004d45",
     theorem_4_1="#a24bb8",
     luthra_2025="#80680a",
     good="#1f7350",
@@ -82,6 +85,7 @@ DARK = Theme(
     cdnv="#6fb1ee",
     directional_cdnv="#ff9d5c",
     certificate="#3fc9b0",
+    joint="#22917f",
     theorem_4_1="#d79be8",
     luthra_2025="#c9ae4e",
     good="#6fcf9f",

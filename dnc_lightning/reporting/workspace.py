@@ -7,7 +7,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dnc_lightning.reporting.few_shot import SERIES
+from dnc_lightning.reporting.few_shot import TRACKED
 from dnc_lightning.reporting.few_shot_style import NAMES
 from dnc_lightning.reporting.theme import LIGHT
 
@@ -71,7 +71,7 @@ def workspace(
             f"{key}/cdnv": ("CDNV", LIGHT.cdnv),
         }
         collapse.append(over_training(f"{task}: collapse", lines))
-        series = {f"{key}/{s}/{shots}": (NAMES[s], LIGHT.few_shot(s)) for s in SERIES}
+        series = {f"{key}/{s}/{shots}": (NAMES[s], LIGHT.few_shot(s)) for s in TRACKED}
         title = f"{task}: error and bounds, m = {shots}"
         errors.append(over_training(title, series, range_y=(None, 1.0)))
         charts = [f"{key}/charts/directional_cdnv", f"{key}/charts/cdnv"]

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torchvision
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -152,3 +153,47 @@ def test_probe_against_bare_forward_passes(
                 module.backbone(batch)
 
     assert ratio(lambda: callback._probe(trainer), forward_passes) <= limit
+
+
+PROBES = 40
+"""Probes of the default schedule in 10,000 steps."""
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit"),
+    [
+        pytest.param(False, 0.03, id="every probe"),
+        # Charts at the first probe, charts and pictures at the last, spread over a run.
+        pytest.param(True, 0.02 * PROBES, id="first and last probe"),
+    ],
+)
+def test_logging_against_the_probe(
+    ends: bool,
+    limit: float,
+    ratio: Callable[..., float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CSV, TensorBoard, W&B and the record, over the probe of ResNet-18 and 1,000 images: 5 %."""
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    images = torch.randint(256, (1_000, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(1_000) % 10
+    callback = ProbeCallback(ProbeSet(TensorDataset(images, labels), labels=labels, per_class=100))
+    board = WandbLogger(project="bench", save_dir=tmp_path, offline=True)
+    trainer = pl.Trainer(
+        max_steps=2, accelerator="cpu", default_root_dir=tmp_path,
+        logger=[CSVLogger(tmp_path), TensorBoardLogger(tmp_path), board],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[callback],
+    )  # fmt: skip
+    trainer.fit(Watched(torchvision.models.resnet18()), DataLoader(TensorDataset(images[:2]), 1))
+    result = callback.engine_.probe(thorough=ends)
+
+    def log() -> None:
+        for pictures in (False, True)[: 1 + ends]:
+            callback.last_step_ += 1
+            callback._publish(trainer, result, 1.0, charts=ends, pictures=pictures)
+
+    value = ratio(log, callback.engine_.probe, rounds=3)
+    board.experiment.finish()
+    assert value <= limit

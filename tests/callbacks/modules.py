@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import random
+import sys
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -151,3 +154,19 @@ def student(module: Any, x: Tensor) -> Tensor:
     """An encoder that changes a buffer and draws random numbers, as encoders should not."""
     module.calls += 1
     return module.student_backbone(module.frozen(x + torch.rand(1, device=x.device) * 0))
+
+
+def in_flavour(style: type, base: type) -> type:
+    """The same module on the other flavour's LightningModule."""
+    spec = importlib.util.spec_from_file_location("other_modules", __file__)
+    assert spec is not None
+    assert spec.loader is not None
+    source = (
+        Path(__file__).read_text().replace("lightning.pytorch as pl", "pytorch_lightning as pl")
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["other_modules"] = module
+    exec(compile(source, __file__, "exec"), module.__dict__)
+    found: type = getattr(module, style.__name__)
+    assert issubclass(found, base)
+    return found

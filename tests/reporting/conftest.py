@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from dnc_lightning.reporting.examples import member
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.records import Record, RecordWriter
+from dnc_lightning.reporting.records import EXAMPLES_FILE, Record, RecordWriter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -76,6 +80,8 @@ def write_run(
     undefined: bool = False,
     matrices: bool = True,
     few_shot: bool = True,
+    joint: bool = True,
+    examples: bool = False,
     warnings: tuple[str, ...] = (),
     header: dict[str, Any] | None = None,
 ) -> Path:
@@ -124,6 +130,8 @@ def write_run(
         stored: dict[str, np.ndarray] = {}
         for (encoder, task), level in levels.items():
             wiggle = 1 + 0.08 * rng.normal()
+            if examples and step == 0:
+                level = level[::-1, ::-1]  # so that the worst pairs change
             directional = 1.4 * level * ((0.06 / level**0.3) ** (progress**1.3)) * wiggle
             cdnv = 21.0 * (level + level.T) / 2 * (0.3**progress) * wiggle
             for matrix in (directional, cdnv):
@@ -142,6 +150,9 @@ def write_run(
                     uncalibrated[f"{prefix}/{name}"] = mean * (0.6 if name == "cdnv" else 2.4)
             if few_shot:
                 scalars |= few_shot_numbers(prefix, len(tasks[task]), progress, wiggle, undefined)
+                if joint and step in (0, log_spaced(records)[-1]):
+                    for m in SHOTS:
+                        scalars[f"{prefix}/joint/{m}"] = 0.8 * scalars[f"{prefix}/certificate/{m}"]
             scalars[f"{prefix}/resolved_pairs"] = 0.0 if undefined else min(1.0, 0.7 + progress / 3)
         scalars |= {"probe/seconds": 0.41, "probe/overhead": 0.0083}
         note = "BatchNorm statistics calibrated on 4 probe batches; both values are kept"
@@ -157,7 +168,24 @@ def write_run(
             ),
             stored if matrices else {},
         )
+    if examples:
+        write_strips(folder, tasks)
     return folder
+
+
+def write_strips(folder: Path, tasks: dict[str, list[str]]) -> None:
+    """Write an image per class whose width tells the task and the class: see `strip_width`."""
+    with zipfile.ZipFile(folder / EXAMPLES_FILE, "w") as archive:
+        for task, names in tasks.items():
+            for index in range(len(names)):
+                width = strip_width(list(tasks).index(task), index)
+                buffer = io.BytesIO()
+                Image.new("RGB", (width, 8), (40 * index % 256, 90, 160)).save(buffer, "JPEG")
+                archive.writestr(member(task, index), buffer.getvalue())
+
+
+def strip_width(task: int, index: int) -> int:
+    return 8 + 40 * task + index
 
 
 @pytest.fixture

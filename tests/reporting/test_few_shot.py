@@ -64,8 +64,10 @@ def test_numbers_follow_the_records(make_run: MakeRun) -> None:
     assert (numbers.chance, numbers.target, numbers.asked) == (0.9, 0.1, True)
     assert numbers.steps.tolist() == [record.step for record in run.records]
     for name, values in numbers.values.items():
+        at = [0, -1] if name == "joint" else slice(None)
         for column, m in enumerate(numbers.shots):
-            np.testing.assert_array_equal(values[:, column], run.series(f"{LABEL}/{name}/{m}")[1])
+            np.testing.assert_array_equal(values[at, column], run.series(f"{LABEL}/{name}/{m}")[1])
+    assert np.isnan(numbers.values["joint"][1:-1]).all()
     for name, values in (
         ("few_shot_error_se", numbers.error_se),
         ("certificate_low", numbers.low),
@@ -133,7 +135,9 @@ def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
     figure = shots_figure(numbers, 2, theme)
     names = [trace.name for trace in figure.data]
     band, *bounds, measured, chance = figure.data
-    assert names[1:] == ["Certificate", "Theorem 4.1", "2025 bound", "Measured", "Chance 0.9"]
+    assert names[1:4] == ["Certificate", "Joint", "Theorem 4.1"]
+    assert names[4:] == ["2025 bound", "Measured", "Chance 0.9"]
+    assert bounds.pop(1).showlegend is False
     for trace, name in zip(bounds, ("certificate", "theorem_4_1", "luthra_2025"), strict=True):
         np.testing.assert_allclose(trace.y, drawn(numbers.values[name][2]), rtol=1e-3)
         assert trace.line.color == getattr(theme, name)
@@ -146,6 +150,17 @@ def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
     np.testing.assert_allclose(band.y[:5], numbers.high[2], rtol=1e-3)
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     assert figure.layout.yaxis.range == shots_figure(numbers, 0).layout.yaxis.range
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_the_joint_certificate_is_drawn_where_it_was_recorded(make_run: MakeRun, at: int) -> None:
+    numbers = found(make_run(records=6))
+    trace = shots_figure(numbers, at).data[2]
+    assert (trace.name, trace.showlegend) == ("Joint", True)
+    drawn = np.vectorize(ErrorScale.of(numbers).place)
+    np.testing.assert_allclose(trace.y, drawn(numbers.values["joint"][at]), rtol=1e-3)
+    assert trace.text == tuple(map(bound_words, numbers.values["joint"][at]))
+    assert "Joint" not in [trace.name for trace in tightness_figure(numbers, 5).data]
 
 
 def test_the_picture_over_training(make_run: MakeRun) -> None:
@@ -169,7 +184,7 @@ def test_a_zero_lies_on_the_floor_and_huge_bounds_leave_room_for_small_ones(tmp_
     assert numbers is not None
     figure = shots_figure(numbers)
     low, high = figure.layout.yaxis.range
-    measured = figure.data[4]
+    measured = figure.data[5]
     assert measured.y[0] == pytest.approx(10**low, rel=1e-3)
     assert measured.text[0] == "0"
     assert -low / (high - low) > 0.45

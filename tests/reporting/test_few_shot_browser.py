@@ -43,10 +43,10 @@ def test_the_slider_moves_the_chart_and_the_table_and_all_the_rest(open_page: Op
     values = scalars(page, 0)
     first = page(CURVE)
     assert page.text("#few-shot-step-text").startswith("step 0 ·")
-    hovered = page("return document.getElementById('few-shot-curve').data[2].text[2]")
+    hovered = page("return document.getElementById('few-shot-curve').data[3].text[2]")
     assert hovered == f"{math.ceil(values['probe/label/theorem_4_1/10']):,}"
-    assert first[4][0] == pytest.approx(values["probe/label/few_shot_error/1"], rel=1e-3)
-    assert all(now < then for now, then in zip(latest[2], first[2], strict=True))
+    assert first[5][0] == pytest.approx(values["probe/label/few_shot_error/1"], rel=1e-3)
+    assert all(now < then for now, then in zip(latest[3], first[3], strict=True))
     assert row(page, 10) != shown
     assert page(TIGHTNESS) == over_training
     for chart in ("tightness", "collapse"):
@@ -61,11 +61,12 @@ def test_the_slider_moves_the_chart_and_the_table_and_all_the_rest(open_page: Op
 def test_the_table_shows_the_records_and_what_is_vacuous(open_page: OpenPage) -> None:
     page = open_page()
     values = scalars(page, -1)
-    _, measured, certificate, theorem, newer = row(page, 10)
+    _, measured, certificate, joint, theorem, newer = row(page, 10)
     error, bound = (values[f"probe/label/{name}/10"] for name in ("few_shot_error", "certificate"))
     assert measured.split() == [f"{error:.3f}", "±", "0.003"]
     assert certificate.split()[0] == f"{math.ceil(bound * 1000) / 1000:.3f}"
     assert certificate.split()[2] == "to"
+    assert joint == f"{math.ceil(values['probe/label/joint/10'] * 1000) / 1000:.3f}"
     assert "vacuous" not in certificate
     assert "vacuous" in theorem
     assert "vacuous" in newer
@@ -75,7 +76,33 @@ def test_the_table_shows_the_records_and_what_is_vacuous(open_page: OpenPage) ->
         "return [...document.querySelectorAll('#few-shot-rows tr:nth-child(3) td')]"
         ".map(cell => getComputedStyle(cell).color)"
     )
-    assert colours[1] != colours[2] == colours[3]
+    assert colours[1] == colours[2] != colours[3] == colours[4]
+
+
+def test_the_joint_certificate_shows_where_it_was_recorded(open_page: OpenPage) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def legend(page: Any) -> list[str]:
+        return page(  # type: ignore[no-any-return]
+            "return [...document.querySelectorAll('#few-shot-curve .legendtext')]"
+            ".map(entry => entry.textContent)"
+        )
+
+    page = open_page()
+    assert "Joint" in legend(page)
+    assert "Joint" in page.text("#few-shot thead")
+    assert "never above the certificate" in page.text("#few-shot-joint")
+    page.press("#few-shot-step", Keys.ARROW_LEFT)
+    page.wait("return !document.querySelector('#few-shot-curve .legend').textContent.includes('J')")
+    assert row(page, 10)[3] == "\N{EN DASH}"
+    assert set(page(CURVE)[2]) == {None}
+    page.press("#few-shot-step", Keys.HOME)
+    page.wait("return document.querySelector('#few-shot-curve .legend').textContent.includes('J')")
+    assert row(page, 1)[3].split()[0] == "0.800"
+    page = open_page(joint=False)
+    assert "Joint" not in legend(page)
+    assert "Joint" not in page.text("#few-shot")
+    assert len(row(page, 10)) == 5
 
 
 def test_the_shots_selector_changes_the_chart_and_the_tile_and_is_kept(
@@ -129,7 +156,7 @@ def test_tasks_and_encoders_have_their_own_numbers(open_page: OpenPage) -> None:
     page.choose("#task", "shape")
     seen.append(page(CURVE))
     assert all(seen[i] != seen[j] for i, j in ((0, 1), (0, 2), (1, 2)))
-    assert [curve[5][0] for curve in seen] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
+    assert [curve[6][0] for curve in seen] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
 
 
 def test_runs_without_the_keys_have_neither_section_nor_tiles(open_page: OpenPage) -> None:
@@ -162,10 +189,10 @@ def test_hovering_tells_the_step_and_every_number(open_page: OpenPage) -> None:
         assert page(f"return {hovered}")[0].startswith("step ")
 
 
-@pytest.mark.parametrize("width", [1440, 390, 320])
-def test_the_table_needs_no_scrolling(open_page: OpenPage, width: int) -> None:
-    page = open_page(width)
+@pytest.mark.parametrize(("width", "joint"), [(1440, True), (390, True), (390, False), (320, True)])
+def test_the_table_needs_no_scrolling(open_page: OpenPage, width: int, joint: bool) -> None:
+    page = open_page(width, joint=joint)
     assert page("return document.documentElement.scrollWidth") <= width
-    if width >= 390:
+    if width == 1440 or (width == 390 and not joint):  # else it scrolls in its own box
         box = "document.querySelector('.few-shot-numbers .table')"
         assert page(f"return {box}.scrollWidth <= {box}.clientWidth")

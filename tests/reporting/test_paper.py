@@ -17,10 +17,19 @@ from dnc_lightning.reporting.paper import (
     orthogonality_paper,
     write_figures,
 )
-from dnc_lightning.reporting.paper_probe import pair_picture, pixels
+from dnc_lightning.reporting.paper_probe import (
+    HEIGHT,
+    LEFT,
+    SIDE,
+    TOP,
+    WIDTH,
+    pair_picture,
+    probe_pictures,
+)
 from dnc_lightning.reporting.paper_style import DOTS_PER_INCH
 from dnc_lightning.reporting.paper_variance import variance_figure
 from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from dnc_lightning.reporting.theme import LIGHT
 from tests.reporting.conftest import write_run
 
 TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "square"]}
@@ -152,8 +161,30 @@ def test_an_unknown_task_is_an_error(root: Path, tmp_path: Path) -> None:
 
 def test_a_pair_picture_shows_rows_and_columns_as_given() -> None:
     matrix = np.array([[np.nan, 100.0], [0.01, np.nan]])
-    figure = pair_picture(matrix, ["a", "b"], "cdnv")
-    drawn = figure.axes[0].images[0].get_array()
-    assert drawn[0, 1] == pytest.approx(2)
-    assert drawn[1, 0] == pytest.approx(-2)
-    assert pixels(figure).shape == (528, 594, 3)
+    picture = pair_picture(matrix, ["a", "b"], "cdnv")
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    middles = [SIDE // 4, SIDE * 3 // 4]
+    cells = picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE][np.ix_(middles, middles)]
+    colours = [["#" + bytes(cell).hex() for cell in row] for row in cells]
+    lowest, *_, highest = LIGHT.cdnv_ramp
+    assert colours == [[LIGHT.sunken, highest], [lowest, LIGHT.sunken]]
+
+
+def test_names_stand_at_their_rows_and_columns() -> None:
+    named, unnamed = (pair_picture(np.ones((3, 3)), n, "cdnv") for n in (["", "b", ""], [""] * 3))
+    rows, columns, _ = np.nonzero(named != unnamed)
+    beside, below = columns < LEFT, rows > TOP + SIDE
+    assert (beside | below).all()
+    assert rows[beside].mean() == pytest.approx(TOP + SIDE / 2, abs=4)
+    assert columns[below].mean() == pytest.approx(LEFT + SIDE / 2, abs=4)
+
+
+def test_a_matrix_of_two_classes_is_not_drawn(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", records=2, tasks=TASKS))
+    keys = probe_pictures(run, run.matrices(run.records[-1]))
+    assert set(keys) == {
+        "probe/colour/charts/few_shot",
+        "probe/shape/charts/few_shot",
+        "probe/colour/charts/cdnv",
+        "probe/colour/charts/directional_cdnv",
+    }

@@ -1,6 +1,11 @@
 // ---- few-shot certificates
 
-const BOUNDS = { certificate: "Certificate", theorem_4_1: "Theorem 4.1", luthra_2025: "2025 bound" };
+const BOUNDS = { certificate: "Certificate", joint: "Joint", theorem_4_1: "Theorem 4.1", luthra_2025: "2025 bound" };
+
+// The joint certificate is recorded at the first and last probe, or not at all.
+const recorded = (name) => view().fewShot.values[name].flat().some((bound) => bound !== null);
+const TRACKED = Object.keys(BOUNDS).filter((name) => name !== "joint");
+const shownBounds = () => recorded("joint") ? Object.keys(BOUNDS) : TRACKED;
 
 function settleShots() {
   const { fewShot } = view();
@@ -74,7 +79,8 @@ function drawFewShot() {
   by("few-shot").hidden = !fewShot;
   if (!fewShot) return;
   setSlider("few-shot-step", fewShot);
-  const interval = fewShot.values.low.flat().some((bound) => bound !== null);
+  const interval = recorded("low");
+  by("few-shot-joint").hidden = document.querySelector("#few-shot th.joint").hidden = !recorded("joint");
   by("few-shot-band").hidden = by("few-shot-interval").hidden = !interval;
   const at = place(fewShot.steps);
   const figures = themed(fewShot.figures);
@@ -92,7 +98,7 @@ function drawFewShotTable(at) {
     const { value, error } = measured(found);
     const first = element("td", value);
     if (error) first.append(" ", element("small", error));
-    const bounds = Object.keys(BOUNDS).map((name) => {
+    const bounds = shownBounds().map((name) => {
       const cell = element("td", formatUp(found[name]), vacuous(found[name]) ? "vacuous" : "");
       if (vacuous(found[name])) cell.append(" ", element("small", "vacuous"));
       else if (name === "certificate" && found.low !== null && found.high !== null) {
@@ -115,7 +121,7 @@ function drawTightness(frame) {
   chart.layout.shapes.push(marker(chart.layout, fewShot.steps));
   plotWithLegend("tightness", chart);
   const now = numbers(fewShot.steps.length - 1, column);
-  const words = Object.entries(BOUNDS).map(([name, title]) => `${title} ${formatUp(now[name])}`);
+  const words = TRACKED.map((name) => `${BOUNDS[name]} ${formatUp(now[name])}`);
   by("tightness").setAttribute("aria-label",
     `Line chart over training at ${inWords(state.shots)} per class. Latest: measured error ${measured(now).value}, ${words.join(", ")}.`);
 }

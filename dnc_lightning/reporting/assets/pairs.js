@@ -1,7 +1,6 @@
 // ---- pairs of classes
 
 const UNDEFINED = 0, ZERO = 1, LOWEST = 2, HIGHEST = 65535;
-const WORST = 10;
 
 const decoded = new WeakMap();
 
@@ -62,17 +61,29 @@ function drawPair(metric, shown) {
 function worstPairs(directional) {
   const pairs = [];
   directional.forEach((row, i) => row.forEach((value, j) => { if (i !== j && value !== null) pairs.push([value, i, j]); }));
-  return pairs.sort((a, b) => b[0] - a[0]).slice(0, WORST);
+  return pairs.sort((a, b) => b[0] - a[0]).slice(0, report.worst);
+}
+
+// A class of the table: its name, after its examples where the records hold some.
+function classCell(i, before = "") {
+  const { stack, task } = view();
+  const cell = element("span", "", "class");
+  const strip = report.examples[task]?.[stack.chosen[i]];
+  if (before) cell.append(element("span", before, "arrow"));
+  if (strip) {
+    cell.append(Object.assign(element("img"), {
+      src: `data:image/jpeg;base64,${strip}`, alt: `Examples of ${stack.classes[i]}`,
+    }));
+  }
+  cell.append(stack.classes[i]);
+  return cell;
 }
 
 function drawWorst(directional, cdnv, start) {
-  const { classes } = view().stack;
   const rows = worstPairs(directional).map(([value, i, j]) => {
     const row = element("tr");
     const names = element("td");
-    const other = element("span", "", "other");
-    other.append(element("span", "→ ", "arrow"), classes[j]);
-    names.append(`${classes[i]} `, other);
+    names.append(classCell(i), " ", classCell(j, "→ "));
     const since = element("td");
     const { text, className } = change(start[i][j], value);
     since.append(element("span", position() === 0 ? "–" : text, className));
@@ -85,6 +96,7 @@ function drawWorst(directional, cdnv, start) {
     rows[0].append(cell);
   }
   by("worst").replaceChildren(...rows);
+  by("examples-note").hidden = !by("worst").querySelector("img");
 }
 
 function drawPairs() {
