@@ -23,17 +23,16 @@ function settle() {
 
 // ---- the page
 
-function draw() {
+const SECTIONS = { "few-shot": drawFewShot, tasks: drawTasks, variance: drawVariance, pairs: drawPairs };
+
+function draw(section = (id, work) => work()) {
   if (state.theme) document.documentElement.dataset.theme = state.theme;
   by("theme").setAttribute("aria-pressed", String(dark()));
   if (!report.views.length) return;
   settle();
   drawTiles();
   drawCollapse();
-  drawFewShot();
-  drawTasks();
-  drawVariance();
-  drawPairs();
+  Object.entries(SECTIONS).forEach(([id, work]) => section(id, work));
 }
 
 const due = new Set();
@@ -95,9 +94,15 @@ addEventListener("resize", () => {
   if (report.views.length) soon(drawFewShot, drawTasks, drawVariance, drawPairs);
 });
 
+function finish() {
+  if (later.size) requestAnimationFrame(finish);
+  else document.documentElement.dataset.ready = "true";
+}
+
 draw();
 addEventListener("DOMContentLoaded", () => {
-  draw();
+  // The page answers between two sections; the place that a refresh returns to needs all of them.
+  draw(storage.load("scroll") ? undefined : drawLater);
   restore();
-  document.documentElement.dataset.ready = "true";
+  finish();
 });
