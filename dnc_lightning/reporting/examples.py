@@ -17,7 +17,7 @@ from dnc_lightning.reporting.records import EXAMPLES_FILE
 from dnc_lightning.reporting.views import UNDEFINED, PairStack
 
 WORST_PAIRS = 10  # rows of a page's table
-PAGE_CHARACTERS = 1_500_000  # of all examples of a page in base64
+PAGE_CHARACTERS = 1_000_000  # of all examples of a page in base64
 
 
 def member(task: str, index: int) -> str:

@@ -39,9 +39,9 @@ from dnc_lightning.reporting.views import (
 )
 
 THEMES = {"light": LIGHT, "dark": DARK}
-MATRIX_BYTES = 6_000_000  # of all matrices in base64: keeps the page under 15 MB
+MATRIX_BYTES = 5_000_000  # of all matrices in base64: keeps the page under 15 MB
 MOST_CLASSES = 160
-FEW_SHOT_PROBES = 1500  # of all views together: about 2 MB
+FEW_SHOT_PROBES = 1000  # of all views together: about 3.5 MB with their variance
 TASK_VALUES = 150_000  # of all pairs of tasks together: about 1 MB
 
 
