@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._moments import SHIFT_SAMPLES
+from dnc_lightning.functional._scale import rounding, unit_scale, within_rounding
 from dnc_lightning.functional._tiles import ClassTiles, Reduce, wide
-from dnc_lightning.functional.geometry import SHIFT_SAMPLES
 
 Choose = Callable[[str, Tensor], Tensor]
 """Picks among the resolved pairs [P, 2] of a named task those to compute."""
@@ -22,7 +23,7 @@ class TaskAxes:
     """Pairs of classes of one task, and the variance of every class along their axes."""
 
     count: Tensor  # [C] samples
-    mean: Tensor  # [C, D] class means minus a point common to all tasks, 0 without samples
+    mean: Tensor  # [C, D] class means around a point common to all tasks, in its unit; or 0
     scale: Tensor  # scalar, the largest root mean square distance of a class from that point
     pairs: Tensor  # [P, 2] classes (a, b)
     distance: Tensor  # [P] |mu_a - mu_b|
@@ -65,13 +66,15 @@ def task_axes(
         for name, labels in tasks.items()
     }
     total: Reduce = reduce or (lambda tensor: tensor)
+    error = rounding(features.dtype)
+    features, _ = unit_scale(features, total)  # cosines and their bounds have no unit
     data = {
         name: ClassTiles.build(features, labels.to(features.device).long(), classes[name])
         for name, labels in tasks.items()
     }
     shift = _common_point(features, total)
     found = {
-        name: _from_sums(name, total(_class_sums(tiles, shift)), tiles.dtype, choose)
+        name: _from_sums(name, total(_class_sums(tiles, shift)), shift, error, choose)
         for name, tiles in data.items()
     }
     for name, task in found.items():
@@ -111,7 +114,7 @@ def _class_sums(data: ClassTiles, shift: Tensor) -> Tensor:
     return out
 
 
-def _from_sums(name: str, sums: Tensor, dtype: torch.dtype, choose: Choose) -> TaskAxes:
+def _from_sums(name: str, sums: Tensor, shift: Tensor, error: float, choose: Choose) -> TaskAxes:
     count = sums[:, -1]
     present = count > 0
     if int(present.sum()) < 2:
@@ -123,8 +126,9 @@ def _from_sums(name: str, sums: Tensor, dtype: torch.dtype, choose: Choose) -> T
     mean, spread = sums[:, :-2] / size, sums[:, -2] / size[:, 0]
     distance = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist")
     # As in class_geometry: what is left of two equal means after rounding is not a distance.
-    noise = (16 * torch.finfo(dtype).eps) ** 2 * (spread[:, None] + spread)
-    resolved = ((distance.square() > noise) & present[:, None] & present).triu(1)
+    noise = (16 * torch.finfo(shift.dtype).eps) ** 2 * spread
+    apart = (distance.square() > noise[:, None] + noise) & ~within_rounding(mean + shift, error)
+    resolved = (apart & present[:, None] & present).triu(1)
     missing = len(count) * (len(count) - 1) // 2 - int(resolved.sum())
     if missing:
         warnings.warn(

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional.collapse import cdnv, directional_cdnv, pair_mean
+from dnc_lightning.functional.collapse import axis_ratio, pair_mean, variance_ratio
 from dnc_lightning.functional.geometry import ClassGeometry
 from dnc_lightning.functional.joint import joint_bound
 from dnc_lightning.functional.margins import cantelli, margin_moments
@@ -114,8 +114,8 @@ def _pair_bounds(geometry: ClassGeometry, m: Tensor, kind: str, clip: bool) -> T
     elif kind == "theorem_4_1":
         value = _theorem_4_1(geometry, _common(m, kind)[..., None, None])
     elif kind == "luthra_2025":
-        v = cdnv(geometry)
-        value = _luthra(directional_cdnv(geometry), v, v.sqrt(), _common(m, kind)[..., None, None])
+        v = variance_ratio(geometry)
+        value = _luthra(axis_ratio(geometry), v, v.sqrt(), _common(m, kind)[..., None, None])
     else:
         raise ValueError(f"kind must be one of {', '.join(KINDS[:1] + KINDS[2:])}, got {kind!r}.")
     value = value.nan_to_num(nan=1.0, posinf=math.inf)
@@ -260,7 +260,7 @@ def _theorem_4_1(geometry: ClassGeometry, m: Tensor) -> Tensor:
 
 def _luthra_mean(geometry: ClassGeometry, classes: int, rivals: int, m: Tensor) -> Tensor:
     """`rivals` times the bound of the pairs' means; 1 if any pair has no CDNV."""
-    directional, v = directional_cdnv(geometry), cdnv(geometry)
+    directional, v = axis_ratio(geometry), variance_ratio(geometry)
     value = rivals * _luthra(pair_mean(directional), pair_mean(v), pair_mean(v.sqrt()), m)
     if int(geometry.resolved.sum()) < classes * (classes - 1):
         return torch.ones_like(value)

@@ -13,16 +13,15 @@ def cdnv(geometry: ClassGeometry) -> Tensor:
 
     Unhalved, as in the bounds of arXiv:2603.03530; Galanti, Gyorgy, Hutter (ICLR 2022) take half of
     it. Unitless, invariant to rotation, translation and scale. nan on the diagonal and for pairs
-    that are not resolved: a class without samples, identical means, or, with unbiased moments, a
-    distance that the probe's size cannot tell from zero.
+    without one: a class without samples, or with one sample, which has no variance; identical
+    means; or, with unbiased moments, a distance that the probe's size cannot tell from zero.
 
     Example:
         >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
         >>> cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0.0247, dtype=torch.float64)
     """
-    total = geometry.variance[:, None] + geometry.variance
-    return torch.where(geometry.resolved, total / _safe_distance2(geometry), torch.nan)
+    return torch.where(_defined(geometry), variance_ratio(geometry), torch.nan)
 
 
 def directional_cdnv(geometry: ClassGeometry) -> Tensor:
@@ -36,8 +35,25 @@ def directional_cdnv(geometry: ClassGeometry) -> Tensor:
         >>> directional_cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0., dtype=torch.float64)
     """
+    return torch.where(_defined(geometry), axis_ratio(geometry), torch.nan)
+
+
+def variance_ratio(geometry: ClassGeometry) -> Tensor:
+    """(v_i + v_j) / |mu_i - mu_j|^2 of the samples, [C, C]; nan for pairs not resolved."""
+    total = geometry.variance[:, None] + geometry.variance
+    return torch.where(geometry.resolved, total / _safe_distance2(geometry), torch.nan)
+
+
+def axis_ratio(geometry: ClassGeometry) -> Tensor:
+    """delta_ij' Sigma_i delta_ij / |mu_i - mu_j|^4 of the samples, likewise."""
     value = geometry.axis_variance / _safe_distance2(geometry).square()
     return torch.where(geometry.resolved, value, torch.nan)
+
+
+def _defined(geometry: ClassGeometry) -> Tensor:
+    """Pairs of resolved means whose classes have a variance, bool [C, C]."""
+    several = geometry.count > 1
+    return geometry.resolved & several[:, None] & several
 
 
 def _safe_distance2(geometry: ClassGeometry) -> Tensor:
@@ -64,7 +80,7 @@ def pair_median(values: Tensor) -> Tensor:
 def resolved_pairs(geometry: ClassGeometry) -> Tensor:
     """Fraction of the C (C - 1) ordered pairs whose CDNV is defined, in [0, 1]."""
     pairs = geometry.num_classes * (geometry.num_classes - 1)
-    return geometry.resolved.sum() / pairs
+    return _defined(geometry).sum() / pairs
 
 
 def _off_diagonal(values: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from dnc_lightning.functional._checks import check_features
-from dnc_lightning.functional._tiles import Reduce, exact_arithmetic
+from dnc_lightning.functional._nearest import Centres, nearest_errors
+from dnc_lightning.functional._scale import rounding, unit_scale
+from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
 
 CHUNK_ELEMENTS = 2**24
 """Scores of all samples against all centres that are held at once, 64 MB in float32."""
@@ -37,7 +39,9 @@ def ncc_error(
     """Measure the error of the nearest-class-centre classifier with `shots` samples per class.
 
     Each episode draws `shots` samples of each of its classes without replacement, classifies all
-    remaining samples of these classes by the nearest mean, and averages over classes.
+    remaining samples of these classes by the nearest mean, and averages over classes. A sample that
+    is equally near to k means, within the rounding of the arithmetic, counts as a uniform guess
+    among them, an error of 1 - 1/k; so a constant encoder errs 1 - 1/ways.
 
     Args:
         features: [N, D], floating point.
@@ -98,25 +102,27 @@ def ncc_errors(
     check_features(features, labels, classes, sharded=shard is not None)
     count = torch.bincount(everyone, minlength=classes).cpu()
     ways = _check_episodes(count, shots, ways, episodes)
-    device = features.device
+    device, labels = features.device, labels.long()
     rows = torch.arange(len(features)) if shard is None else shard.rows.cpu()
     reduce: Reduce = (lambda tensor: tensor) if shard is None else shard.reduce
     generator = generator or torch.Generator().manual_seed(0)
     supports = _Supports.build(everyone.cpu(), count, rows, max(shots), device)
     order = sorted(range(len(shots)), key=lambda s: shots[s])
-    errors = torch.zeros(len(shots), episodes, device=device)
+    errors = torch.zeros(len(shots), episodes, dtype=wide(device), device=device)
     with exact_arithmetic(device):
-        centre = reduce(features.float().sum(0)) / len(everyone)
+        scaled, _ = unit_scale(features, reduce)
+        offset = reduce(scaled.to(wide(device)).sum(0)) / len(everyone)
         # The last row stands for samples of other processes.
-        table = torch.cat([features.float() - centre, centre.new_zeros(1, len(centre))])
-        data = table[:-1]
-        own = torch.nn.functional.one_hot(labels.long(), classes).float()
+        table = torch.cat([scaled.to(wide(device)) - offset, offset.new_zeros(1, len(offset))])
+        exact = table[:-1]
+        data = exact.float()
+        own = torch.nn.functional.one_hot(labels, classes).to(table.dtype)
         chunk = max(1, CHUNK_ELEMENTS // (max(len(data), 1) * classes))
         for begin in range(0, episodes, chunk):
             drawn = min(chunk, episodes - begin)
             chosen = _choose(classes, ways, drawn, generator).to(device)
             places = supports.draw(drawn, generator).to(device)
-            total = torch.zeros(drawn * classes, data.shape[1], device=device)
+            total = torch.zeros(drawn * classes, data.shape[1], dtype=table.dtype, device=device)
             support = torch.zeros(drawn, len(data) + 1, dtype=torch.bool, device=device)
             done = 0
             for s in order:
@@ -125,11 +131,17 @@ def ncc_errors(
                     total += reduce(embedding_bag(new, table, mode="sum"))
                     support.scatter_(1, new.reshape(drawn, -1), True)
                     done = shots[s]
-                wrong = _wrong(data, total / shots[s], labels, chosen)
-                wrong = (wrong & ~support[:, : len(data)]).float() @ own
+                centres = Centres.build(
+                    (total / shots[s]).view(drawn, classes, -1),
+                    offset,
+                    chosen,
+                    rounding(features.dtype),
+                )
+                query = chosen[:, labels] & ~support[:, : len(data)]
+                wrong = nearest_errors(data, exact, labels, centres, query) @ own
                 rate = reduce(wrong) / (count.to(device) - shots[s])
                 errors[s, begin : begin + drawn] = (rate * chosen).sum(1) / ways
-    return errors.mean(1), errors.std(1) / episodes**0.5
+    return errors.mean(1).float(), (errors.std(1) / episodes**0.5).float()
 
 
 @dataclass(frozen=True)
@@ -168,16 +180,6 @@ def _choose(classes: int, ways: int, episodes: int, generator: torch.Generator) 
     keys = torch.rand(episodes, classes, generator=generator)
     chosen = torch.zeros(episodes, classes, dtype=torch.bool)
     return chosen.scatter_(1, keys.topk(ways, dim=1).indices, True)
-
-
-def _wrong(data: Tensor, centres: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
-    """Whether each sample is nearer to another class's centre, bool [episodes, n]."""
-    score = torch.addmm(centres.square().sum(1, keepdim=True), centres, data.T, beta=-0.5)
-    score = score.view(*chosen.shape, len(data))
-    if not bool(chosen.all()):
-        score.masked_fill_(~chosen[:, :, None], -torch.inf)
-    own = score.gather(1, labels.long().expand(len(chosen), 1, -1))[:, 0]
-    return own < score.amax(1)
 
 
 def _check_episodes(count: Tensor, shots: Sequence[int], ways: int | None, episodes: int) -> int:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
-from dnc_lightning.functional._tiles import (
-    TILE_BYTES,
-    ClassTiles,
-    Reduce,
-    Tile,
-    exact_arithmetic,
-    wide,
+from dnc_lightning.functional._moments import (
+    axis_covariances,
+    class_sums,
+    common_shift,
+    second_pass,
+    trace_products,
 )
+from dnc_lightning.functional._scale import (
+    rounding,
+    times_power_of_two,
+    unit_scale,
+    within_rounding,
+)
+from dnc_lightning.functional._tiles import ClassTiles, Reduce, exact_arithmetic, wide
 
-SHIFT_SAMPLES = 256
-"""Features that the common offset is estimated from."""
+NARROW = 1e-8
+"""Variance of a class over the square of its mean below which float32 costs digits of it."""
+
+NEAR = 1e-4
+"""Squared distance of two means over the size of all below which float32 costs digits of it."""
+
+THIN = 1e-6
+"""Share of a class's variance on an axis below which float32 leaves less than four digits of it."""
+
+TINY = 1e-16
+"""Variance, of features of about 1, whose square float32 does not hold."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +57,11 @@ class ClassGeometry:
     cross_trace: Tensor  # [C, C] Q_ij = tr Sigma_i Sigma_j, or its bound sqrt(q_i q_j)
     third_moment: Tensor  # [C, D] t_i = E |x - mu_i|^2 (x - mu_i)
     fourth_moment: Tensor  # [C] E |x - mu_i|^4
-    resolved: Tensor  # [C, C] bool, pairs i != j that have a CDNV
+    resolved: Tensor  # [C, C] bool, pairs i != j whose means differ
     cross_trace_exact: bool  # whether cross_trace is exact rather than its bound
     unbiased: bool  # population estimates rather than moments of the samples
     axis_covariance: Tensor | None = None  # [C, C, C] delta_ij' Sigma_i delta_ik, on request
+    coincident: Tensor | None = None  # [C, C] bool, pairs that differ by rounding alone
 
     @property
     def num_classes(self) -> int:
@@ -104,14 +119,26 @@ def class_geometry(
     num_classes = check_features(features, labels, num_classes, sharded=reduce is not None)
     if cross_trace not in ("fast", "exact"):
         raise ValueError(f'cross_trace must be "fast" or "exact", got {cross_trace!r}.')
+    exact, total = cross_trace == "exact", reduce or _alone
     with exact_arithmetic(features.device):
-        exact = cross_trace == "exact"
-        geometry = _plug_in(features, labels.long(), num_classes, exact, joint, reduce)
+        error = rounding(features.dtype)
+        scaled, exponent = unit_scale(features, total)
+        geometry = _plug_in(scaled, labels.long(), num_classes, exact, joint, reduce, error)
+        if scaled.dtype != wide(features.device) and needs_double(geometry):
+            scaled = scaled.to(wide(features.device))
+            geometry = _plug_in(scaled, labels.long(), num_classes, exact, joint, reduce, error)
+        _warn(geometry)
+        geometry = rescale(geometry, -exponent)
         if unbiased:
             from dnc_lightning.functional.unbiased import debias
 
             geometry = debias(geometry)
     return geometry
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """The sum over one shard."""
+    return tensor
 
 
 def _plug_in(
@@ -121,20 +148,20 @@ def _plug_in(
     exact: bool,
     joint: bool,
     reduce: Reduce | None,
+    error: float,
 ) -> ClassGeometry:
-    total: Reduce = reduce or (lambda tensor: tensor)
+    total = reduce or _alone
     device, dtype = features.device, wide(features.device)
     data = ClassTiles.build(features, labels, num_classes)
     count = total(data.count.to(device, dtype))
     present = count > 0
-    _warn_missing(present)
     size = count.where(present, torch.ones_like(count))
     shift = common_shift(data, total)
-    mean = total(_class_sums(data, shift)) / size[:, None]
+    mean = total(class_sums(data, shift)) / size[:, None]
 
     centre = mean[present].mean(0)
     centred = torch.where(present[:, None], mean - centre, 0.0)
-    row = total(_second_pass(data, shift, mean, centred, per_class=reduce is None))
+    row = total(second_pass(data, shift, mean, centred, per_class=reduce is None))
     d = features.shape[1]
     row /= size[:, None]
     axis_variance, third_moment = row[:, :num_classes], row[:, num_classes : num_classes + d]
@@ -142,10 +169,10 @@ def _plug_in(
     second_trace = second_trace / size
     covariance = None
     if joint:
-        covariance = total(_axis_covariances(data, shift, mean, centred)) / size[:, None, None]
+        covariance = total(axis_covariances(data, shift, mean, centred)) / size[:, None, None]
     trace_product = None
     if exact or reduce is not None or not data.classes_fit:
-        trace_product = _trace_products(data, shift, mean, size, exact, total)
+        trace_product = trace_products(data, shift, mean, size, exact, total)
         second_trace = trace_product.diagonal() if exact else trace_product[:, 0]
     if exact and trace_product is not None:
         cross = trace_product
@@ -154,14 +181,16 @@ def _plug_in(
         cross = root[:, None] * root
 
     square = centred.square().sum(1)
-    distance2 = (square[:, None] + square - 2 * centred @ centred.T).clamp(min=0)
-    distance2.fill_diagonal_(0)
-    # What is left of two equal means after rounding is a distance of this size, not of zero.
-    scale = variance + square
-    noise = (16 * torch.finfo(data.dtype).eps) ** 2 * (scale[:, None] + scale)
-    resolved = (distance2 > noise) & present[:, None] & present
-    resolved.fill_diagonal_(False)
-    _warn_identical(resolved, present)
+    distance2 = _squared_distances(centred, square)
+    mean = mean + shift.to(dtype)
+    # What is left of two equal means is of the size of what rounding does to sums of residuals,
+    # and of what it did to the features themselves.
+    noise = (16 * torch.finfo(data.dtype).eps) ** 2 * (variance + square)
+    apart = (distance2 > noise[:, None] + noise) & ~within_rounding(mean, error)
+    apart &= present[:, None] & present
+    noise = noise + error**2 * mean.square().sum(1)
+    spread = variance[:, None] + variance <= noise[:, None] + noise
+    coincident = ~apart & spread & present[:, None] & present
 
     def known(values: Tensor) -> Tensor:
         mask = present if values.ndim == 1 else present[:, None]
@@ -172,7 +201,7 @@ def _plug_in(
 
     return ClassGeometry(
         count=count,
-        mean=known(mean + shift.to(dtype)),
+        mean=known(mean),
         variance=known(variance),
         distance2=known_pairs(distance2),
         axis_variance=known_pairs(axis_variance),
@@ -180,123 +209,89 @@ def _plug_in(
         cross_trace=known_pairs(cross),
         third_moment=known(third_moment),
         fourth_moment=known(fourth_moment),
-        resolved=resolved,
+        resolved=_off_diagonal(apart),
+        coincident=_off_diagonal(coincident),
         cross_trace_exact=exact,
         unbiased=False,
         axis_covariance=covariance,
     )
 
 
-def common_shift(data: ClassTiles, total: Reduce) -> Tensor:
-    """A point amid the features, [D]: the mean of some; any error in it cancels out."""
-    some = data.features[:: max(1, len(data.features) // SHIFT_SAMPLES)].to(data.dtype)
-    count = total(torch.tensor(float(len(some)), device=some.device))
-    return total(some.sum(0)) / count
+def _squared_distances(points: Tensor, square: Tensor) -> Tensor:
+    """Of points [C, D] with squared norms [C]: by their Gram matrix, but for close ones."""
+    sums = square[:, None] + square
+    distance2 = (sums - 2 * points @ points.T).clamp(min=0)
+    for pairs in torch.split((distance2 < CLOSE * sums).nonzero(), CLOSE_PAIRS):
+        a, b = pairs.T
+        distance2[a, b] = (points[a] - points[b]).square().sum(1)
+    return distance2.fill_diagonal_(0)
 
 
-def _class_sums(data: ClassTiles, shift: Tensor) -> Tensor:
-    """Sum of `features - shift` by class, [C, D]."""
-    dtype = wide(shift.device)
-    sums = torch.zeros(len(data.count), shift.shape[0], dtype=dtype, device=shift.device)
-    for tile in data.tiles(shift, None):
-        sums.index_add_(0, tile.classes, tile.residual.sum(1).to(dtype))
-    return sums
+CLOSE = 1e-6
+"""Squared distance over squared norms below which a Gram matrix holds too few digits of it."""
+
+CLOSE_PAIRS = 2**12
+"""Pairs whose difference is held at once."""
 
 
-def _second_pass(
-    data: ClassTiles, shift: Tensor, mean: Tensor, centred: Tensor, *, per_class: bool
-) -> Tensor:
-    """Sums over the samples r of each class, side by side so that one reduction carries them.
+def needs_double(geometry: ClassGeometry) -> bool:
+    """Whether float32 loses digits: of a narrow class, a thin one, or two that are close.
 
-    Columns: (delta_ij . r)^2 [C], |r|^2 r [D], |r|^2, |r|^4, and, where `per_class` says that the
-    shard holds whole classes, the squared entries of the class's Gram matrix (n^2 tr Sigma^2).
+    Args:
+        geometry: Of features on the scale of 1, see `unit_scale`.
     """
-    num_classes, d = mean.shape
-    out = torch.zeros(num_classes, num_classes + d + 3, dtype=mean.dtype, device=mean.device)
-    centre, axes = mean.to(data.dtype), centred.to(data.dtype).T.contiguous()
-    for tile in data.tiles(shift, centre):
-        residual = tile.residual
-        along = along_axes(tile, axes).square_().sum(1)
-        square = torch.linalg.vector_norm(residual, dim=2).square_()
-        third = (square[:, None] @ residual)[:, 0]
-        scalars = [square.sum(1), square.square().sum(1), torch.zeros_like(square[:, 0])]
-        if per_class and data.classes_fit:
-            scalars[2] = (residual @ residual.transpose(1, 2)).square_().sum((1, 2))
-        row = torch.cat([along, third, torch.stack(scalars, 1)], 1)
-        out.index_add_(0, tile.classes, row.to(out.dtype))
-    return out
+    g = geometry
+    square = (g.mean - g.mean.nanmean(0)).square().sum(1)
+    narrow = (g.variance < NARROW * square) | ((g.variance < TINY) & (g.variance > 0))
+    near = g.distance2 < NEAR * (square + g.variance).nan_to_num(0).max()
+    thin = g.axis_variance < THIN * g.variance[:, None] * g.distance2
+    return bool(narrow.any() | _off_diagonal(near | thin).any())
 
 
-def _axis_covariances(data: ClassTiles, shift: Tensor, mean: Tensor, centred: Tensor) -> Tensor:
-    """Sums of (delta_ij . r)(delta_ik . r) over the samples r of each class i, [C, C, C]."""
-    num_classes = len(mean)
-    out = torch.zeros(num_classes, num_classes, num_classes, dtype=mean.dtype, device=mean.device)
-    axes = centred.to(data.dtype).T.contiguous()
-    for tile in data.tiles(shift, mean.to(data.dtype)):
-        along = along_axes(tile, axes)
-        out.index_add_(0, tile.classes, (along.transpose(1, 2) @ along).to(out.dtype))
-    return out
+def rescale(geometry: ClassGeometry, exponent: int) -> ClassGeometry:
+    """The geometry of the features times 2^exponent."""
+    if exponent == 0:
+        return geometry
+    powers = {
+        "mean": 1,
+        "variance": 2,
+        "distance2": 2,
+        "axis_variance": 4,
+        "second_trace": 4,
+        "cross_trace": 4,
+        "third_moment": 3,
+        "fourth_moment": 4,
+        "axis_covariance": 4,
+    }
+    changed: dict[str, Any] = {
+        name: times_power_of_two(values, power * exponent)
+        for name, power in powers.items()
+        if (values := getattr(geometry, name)) is not None
+    }
+    return replace(geometry, **changed)
 
 
-def along_axes(tile: Tile, axes: Tensor) -> Tensor:
-    """Residuals of the tile's samples along delta_ij for every j, [c, n, C]."""
-    c, n, _ = tile.residual.shape
-    projection = (tile.residual.flatten(0, 1) @ axes).view(c, n, -1)
-    own = projection.gather(2, tile.classes[:, None, None].expand(-1, n, 1))
-    return own.sub(projection)
+def _off_diagonal(pairs: Tensor) -> Tensor:
+    return pairs & ~torch.eye(len(pairs), dtype=torch.bool, device=pairs.device)
 
 
-def _trace_products(
-    data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, exact: bool, total: Reduce
-) -> Tensor:
-    """Give tr Sigma_i Sigma_j [C, C] if `exact`, else tr Sigma_i^2 as [C, 1]."""
-    columns = len(mean) if exact else 1
-    out = torch.zeros(len(mean), columns, dtype=mean.dtype, device=mean.device)
-    for block, begin, end in covariance_slices(data, shift, mean, size, total):
-        block[:, :, end - begin :] *= 2**0.5
-        flat = block.flatten(1)
-        out += (flat @ flat.T if exact else flat.square().sum(1, keepdim=True)).to(out.dtype)
-    return out
-
-
-def covariance_slices(
-    data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, total: Reduce
-) -> Iterator[tuple[Tensor, int, int]]:
-    """Yield rows begin:end of all covariances from column `begin` on, [C, end - begin, D - begin].
-
-    The slices have bounded memory and can be summed over shards that hold parts of a class; what
-    stands left of their diagonal blocks follows by symmetry.
-    """
-    num_classes, d = mean.shape
-    centre = mean.to(data.dtype)
-    width = max(1, TILE_BYTES // (2 * data.dtype.itemsize * num_classes * d))
-    for begin in range(0, d, width):
-        end = min(begin + width, d)
-        shape = (num_classes, end - begin, d - begin)
-        block = torch.zeros(shape, dtype=data.dtype, device=mean.device)
-        for tile in data.tiles(shift, centre):
-            left = tile.residual[:, :, begin:end].transpose(1, 2)
-            block.index_add_(0, tile.classes, left @ tile.residual[:, :, begin:])
-        yield total(block) / size.to(data.dtype)[:, None, None], begin, end
-
-
-def _warn_missing(present: Tensor) -> None:
-    if not bool(present.all()):
-        missing = (~present).nonzero().flatten().tolist()
+def _warn(geometry: ClassGeometry) -> None:
+    """Say which pairs have no CDNV, and why."""
+    count = geometry.count.tolist()
+    missing = [c for c, n in enumerate(count) if n == 0]
+    if missing:
         warnings.warn(
-            f"{len(missing)} of {len(present)} classes have no samples ({missing[:5]}...): their "
+            f"{len(missing)} of {len(count)} classes have no samples ({missing[:5]}...): their "
             "pairs are nan and left out of averages. Pass a probe that holds every class.",
-            stacklevel=4,
+            stacklevel=3,
         )
-
-
-def _warn_identical(resolved: Tensor, present: Tensor) -> None:
-    pairs = int(present.sum()) * (int(present.sum()) - 1)
-    undefined = pairs - int(resolved.sum())
+    present = geometry.count > 0
+    pairs = _off_diagonal(present[:, None] & present)
+    undefined = int((pairs & ~geometry.resolved).sum())
     if undefined:
         warnings.warn(
-            f"{undefined} of {pairs} ordered pairs of classes have identical means: their CDNV is "
-            "undefined (nan) and left out of averages. Is the encoder constant, or a class "
-            "listed twice?",
-            stacklevel=4,
+            f"{undefined} of {int(pairs.sum())} ordered pairs of classes have identical "
+            "means, up to rounding: their CDNV is undefined (nan). Is the encoder constant, or a "
+            "class listed twice?",
+            stacklevel=3,
         )

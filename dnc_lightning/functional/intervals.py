@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
-from dnc_lightning.functional._tiles import ClassTiles, Reduce, exact_arithmetic
+from dnc_lightning.functional._moments import along_axes, common_shift, covariance_slices
+from dnc_lightning.functional._scale import unit_scale
+from dnc_lightning.functional._tiles import ClassTiles, Reduce, exact_arithmetic, wide
 from dnc_lightning.functional.geometry import (
     ClassGeometry,
-    along_axes,
     class_geometry,
-    common_shift,
-    covariance_slices,
+    needs_double,
+    rescale,
 )
 from dnc_lightning.functional.unbiased import debias
 
@@ -87,9 +88,13 @@ def population_estimate(
         raise ValueError(f"level must be in (0, 1), got {level}: 0.95 is ninety-five percent.")
     classes = check_features(features, labels, num_classes, sharded=reduce is not None)
     plug_in = geometry or class_geometry(features, labels, num_classes=classes, reduce=reduce)
-    value, gradients = _differentiate(plug_in, statistic)
+    total: Reduce = reduce or (lambda tensor: tensor)
     with exact_arithmetic(features.device):
-        total: Reduce = reduce or (lambda tensor: tensor)
+        features, exponent = unit_scale(features, total)
+        plug_in = rescale(plug_in, exponent)
+        if needs_double(plug_in):
+            features = features.to(wide(features.device))
+        value, gradients = _differentiate(plug_in, lambda g: statistic(rescale(g, -exponent)))
         data = ClassTiles.build(features, labels.long(), classes)
         shift = common_shift(data, total)
         mean = plug_in.mean.nan_to_num(0) - shift

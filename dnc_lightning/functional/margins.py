@@ -35,6 +35,8 @@ def margin_moments(geometry: ClassGeometry, shots: Tensor) -> MarginMoments:
     delta_third = projection - projection.diagonal()  # delta_ij . t_j
     rival = m[..., None, :]
     mean = g.distance2 + g.variance / rival - (g.variance / m)[..., :, None]
+    if g.coincident is not None:  # rounding decides these margins, either way
+        mean = torch.where(g.coincident, 0.0, mean)
     variance = (
         4 * g.axis_variance
         + 4 * (g.axis_variance.T + g.cross_trace) / rival

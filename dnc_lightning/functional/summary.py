@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,10 +39,13 @@ def collapse_summary(geometry: ClassGeometry) -> dict[str, Tensor]:
     Returns:
         `COLLAPSE_KEYS` -> scalar: mean and median over pairs of the plug-in CDNV and directional
         CDNV, the mean of the unbiased ones over the resolved pairs, and the fraction of pairs
-        that are resolved. nan where no pair is defined.
+        that are resolved. Pairs without a CDNV count as infinite, as those of identical means
+        are: they make the plug-in means nan, and the medians where they are half of the pairs or
+        more, for the rest alone looks better than the encoder is. Only pairs of classes without
+        samples are left out.
     """
     estimate = debias(geometry)
-    plain, directional = cdnv(geometry), directional_cdnv(geometry)
+    plain, directional = _ranked(geometry, cdnv), _ranked(geometry, directional_cdnv)
     values = (
         pair_mean(plain),
         pair_mean(directional),
@@ -52,7 +55,15 @@ def collapse_summary(geometry: ClassGeometry) -> dict[str, Tensor]:
         pair_mean(directional_cdnv(estimate)),
         resolved_pairs(estimate),
     )
-    return dict(zip(COLLAPSE_KEYS, values, strict=True))
+    finite = (torch.where(value.isfinite(), value, torch.nan) for value in values)
+    return dict(zip(COLLAPSE_KEYS, finite, strict=True))
+
+
+def _ranked(geometry: ClassGeometry, number: Callable[[ClassGeometry], Tensor]) -> Tensor:
+    """A number of all pairs [C, C], infinite where classes with samples have none."""
+    present = geometry.count > 0
+    value = number(geometry)
+    return torch.where(present[:, None] & present & value.isnan(), torch.inf, value)
 
 
 TARGET_ERROR = 0.1
@@ -72,7 +83,8 @@ def bound_summary(
     Returns:
         "certificate/{m}", "theorem_4_1/{m}" and "luthra_2025/{m}" of every m, the latter two
         unclipped as in their papers' figures, and "shots_needed", the least m with a certificate
-        of at most `TARGET_ERROR`, nan where no m suffices.
+        of at most `TARGET_ERROR`, nan where no m suffices. All are nan if a class has one sample:
+        of its variance, and so of any other sample, nothing is known.
     """
     found: dict[str, Tensor] = {}
     kinds: tuple[BoundKind, ...] = ("certificate", "theorem_4_1", "luthra_2025")
@@ -82,7 +94,8 @@ def bound_summary(
     needed = shots_needed(geometry, TARGET_ERROR, ways=ways)
     value = float("nan") if needed is None else float(needed)
     found["shots_needed"] = torch.tensor(value, device=geometry.variance.device)
-    return found
+    single = (geometry.count == 1).any()
+    return {name: value.where(~single, torch.nan) for name, value in found.items()}
 
 
 def population_summary(

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import normalize
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
 from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._scale import unit_rows
 
 
 class FeatureMetric(Metric):
@@ -70,7 +70,7 @@ class FeatureMetric(Metric):
         """Features [N, D] and labels [N] of this process, and the number of classes of all."""
         features, labels = dim_zero_cat(self.features), dim_zero_cat(self.labels)
         if self.normalize:
-            features = normalize(features.float(), dim=1)
+            features = unit_rows(features)
         return features, labels, self.num_classes or self._largest(labels) + 1
 
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any | None = None) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize as l2_normalize
 
 from dnc_lightning.functional import orthogonality_summary
+from dnc_lightning.functional._scale import unit_rows
 from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import Measurement
@@ -42,7 +42,7 @@ def measure_across(
     if int(broken if reduce is None else reduce(broken)):
         return found
     if normalize:
-        features = l2_normalize(features.float(), dim=1)
+        features = unit_rows(features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `measure` says the same of every task
         summary = orthogonality_summary(

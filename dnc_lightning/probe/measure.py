@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize as l2_normalize
 from torchmetrics import Metric
 
 from dnc_lightning.functional import (
@@ -26,6 +25,7 @@ from dnc_lightning.functional import (
     resolved_pairs,
     variance_decomposition,
 )
+from dnc_lightning.functional._scale import unit_rows
 from dnc_lightning.functional.few_shot import Shard, ncc_errors
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.functional.unbiased import samples_to_resolve
@@ -119,7 +119,7 @@ def measure(
             found.scalars.update(dict.fromkeys(COLLAPSE_KEYS, float("nan")))
         return found
     if plan.normalize:
-        features = l2_normalize(features.float(), dim=1)
+        features = unit_rows(features)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if plan.collapse or plan.few_shot or plan.variance:
@@ -147,6 +147,7 @@ def _built_in(
     classes = len(task.classes)
     joint = thorough and plan.few_shot and classes <= JOINT_CLASSES
     geometry = class_geometry(features, labels, num_classes=classes, joint=joint, reduce=reduce)
+    several = int(geometry.count.min()) > 1
     scalars: dict[str, Tensor] = {}
     if plan.collapse:
         scalars |= collapse_summary(geometry)
@@ -161,7 +162,8 @@ def _built_in(
         scalars |= bound_summary(geometry, shots, plan.ways)
         if joint:
             for m in shots:
-                scalars[f"joint/{m}"] = few_shot_bound(geometry, m, kind="joint", ways=plan.ways)
+                bound = few_shot_bound(geometry, m, kind="joint", ways=plan.ways)
+                scalars[f"joint/{m}"] = bound if several else bound * torch.nan
         possible = [m for m in shots if m < int(geometry.count.min())]
         if possible:
             mean, error = ncc_errors(
@@ -213,6 +215,11 @@ def _decompose(
 
 def _advice(geometry: ClassGeometry) -> list[str]:
     """Say so when the probe is too small to tell its classes apart."""
+    if int(geometry.count.min()) == 1:
+        return [
+            "classes with one sample have no variance: CDNV and the bounds are nan. Take "
+            "per_class=2 at least; unbiased values need 4, and about 100 resolve most pairs."
+        ]
     estimate = debias(geometry)
     share = float(resolved_pairs(estimate))
     if share >= ENOUGH_RESOLVED:

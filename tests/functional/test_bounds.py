@@ -478,13 +478,13 @@ def test_some_classes_without_variance() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scale", [1e12, 1e18])
+@pytest.mark.parametrize("scale", [1e80, 1e100])
 def test_infinite_fourth_moments_are_one(kind: str, scale: float) -> None:
-    """Float32 features this large have no fourth moment in float32."""
+    """Features this large have no fourth moment in float64."""
     x, y = reference.asymmetric(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        g = class_geometry(torch.as_tensor(x * scale).float(), torch.as_tensor(y), joint=True)
+        g = class_geometry(torch.as_tensor(x * scale), torch.as_tensor(y), joint=True)
     assert g.fourth_moment.isinf().all()
     value = float(few_shot_bound(g, 3, kind=kind))
     assert 0 <= value <= 1

@@ -101,7 +101,7 @@ def test_tiles_of_any_size_agree(
     x, y = reference.asymmetric(3, (30, 4, 11, 1, 17), 9)
     whole = class_geometry(*tensors((x, y)), cross_trace=cross_trace)
     monkeypatch.setattr(_tiles, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr("dnc_lightning.functional.geometry.TILE_BYTES", tile_bytes)
+    monkeypatch.setattr("dnc_lightning.functional._moments.TILE_BYTES", tile_bytes)
     tiled = class_geometry(*tensors((x, y)), cross_trace=cross_trace)
     for name in ("axis_variance", "cross_trace", "third_moment", "fourth_moment", "variance"):
         torch.testing.assert_close(getattr(tiled, name), getattr(whole, name))

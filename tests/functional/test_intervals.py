@@ -58,7 +58,7 @@ def test_tiles_shards_and_a_ready_geometry_agree(monkeypatch: pytest.MonkeyPatch
     ):
         torch.testing.assert_close(result.standard_error, whole.standard_error, rtol=1e-9, atol=0)
     monkeypatch.setattr("dnc_lightning.functional._tiles.TILE_BYTES", 900)
-    monkeypatch.setattr("dnc_lightning.functional.geometry.TILE_BYTES", 900)
+    monkeypatch.setattr("dnc_lightning.functional._moments.TILE_BYTES", 900)
     tiled = population_estimate(x, y, statistic)
     torch.testing.assert_close(tiled.standard_error, whole.standard_error, rtol=1e-9, atol=0)
 

@@ -334,7 +334,7 @@ def test_no_features_are_reduced() -> None:
 
     x = torch.as_tensor(rng.normal(size=(60, 5)))
     orthogonality_bound(x, y1, y2, num_classes_a=3, num_classes_b=4, reduce=reduce)
-    assert sorted(shapes) == [(), (3, 3), (3, 4), (3, 7), (4, 6), (4, 7), (5,)]
+    assert sorted(shapes) == [(), (), (3, 3), (3, 4), (3, 7), (4, 6), (4, 7), (5,)]
 
 
 def three_tasks() -> tuple[Array, dict[str, Array]]:

@@ -1,0 +1,90 @@
+"""Features of any scale, in units in which no power of them overflows or vanishes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dnc_lightning.functional._tiles import Reduce, wide
+
+SAFE_EXPONENT = 20
+"""Features whose largest entry lies within 2^-20 and 2^20 have fourth powers in float32."""
+
+
+def unit_scale(features: Tensor, total: Reduce) -> tuple[Tensor, int]:
+    """Bring features [N, D] to a scale on which moments up to the fourth exist.
+
+    Args:
+        features: Floating point, of any scale.
+        total: Sums a tensor over all shards, which all get the same exponent.
+
+    Returns:
+        features * 2^exponent, the same tensor where it needs no scaling, and the exponent.
+        Powers of two change no digit, save that subnormal numbers become normal ones.
+    """
+    largest = torch.zeros((), dtype=wide(features.device), device=features.device)
+    if features.numel():
+        largest = torch.linalg.vector_norm(features, torch.inf).to(largest.dtype)
+    size = float(total(largest))  # a sum of maxima is one up to the number of shards
+    if size == 0 or not math.isfinite(size):
+        return features, 0
+    exponent = -math.frexp(size)[1]
+    if abs(exponent) <= SAFE_EXPONENT:
+        return features, 0
+    at_least_single = features.to(torch.promote_types(features.dtype, torch.float32))
+    return times_power_of_two(at_least_single, exponent), exponent
+
+
+def times_power_of_two(values: Tensor, exponent: int) -> Tensor:
+    """Values * 2^exponent, where 2^exponent alone may be beyond the range of their type."""
+    half = exponent // 2
+    return values * 2.0**half * 2.0 ** (exponent - half)
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """Relative size of differences between features that are rounding rather than information.
+
+    One unit in the last place of half-precision features, which are rounded once from wider sums,
+    and two of others, which have gathered some of the rounding of the layers before.
+    """
+    eps = torch.finfo(dtype).eps
+    return eps if eps > torch.finfo(torch.float32).eps else 2 * eps
+
+
+def within_rounding(points: Tensor, error: float) -> Tensor:
+    """Pairs of points [C, D] that differ by no more than rounding, bool [C, C], diagonal False.
+
+    Their distance is at most `error` times their norm, and at least half of its square comes from
+    units that differ by at most `error` times their own size: a large unit that two points share
+    must not hide what they differ by in a small one.
+
+    Args:
+        points: Not centred: rounding is relative to what was computed.
+        error: From `rounding`.
+    """
+    norm = torch.linalg.vector_norm(points, dim=1)
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    near = (distance <= error * torch.maximum(norm[:, None], norm)).triu(1)
+    out = torch.zeros_like(near)
+    for pairs in torch.split(near.nonzero(), max(1, CHUNK_ENTRIES // points.shape[1])):
+        left, right = points[pairs[:, 0]], points[pairs[:, 1]]
+        square = (left - right).square()
+        small = square <= (error * torch.maximum(left.abs(), right.abs())).square()
+        out[pairs[:, 0], pairs[:, 1]] = (square * small).sum(1) >= square.sum(1) / 2
+    return out | out.T
+
+
+CHUNK_ENTRIES = 2**22
+"""Differences of pairs of points that are held at once, 32 MB in float64."""
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """L2-normalise features [N, D] of any scale, in float32 at least; zero rows stay zero."""
+    wide_enough = features.to(torch.promote_types(features.dtype, torch.float32))
+    largest = wide_enough.abs().amax(1, keepdim=True)
+    # Twice, so that neither the square nor the inverse of a norm leaves the range.
+    relative = wide_enough / largest.where(largest > 0, 1.0)
+    norm: Tensor = torch.linalg.vector_norm(relative, dim=1, keepdim=True)
+    return relative / norm.clamp(min=1)
