@@ -24,7 +24,7 @@ HOST_SHARE = 0.5
 class ImageBank:
     """Images [n, C, H, W], uint8 or float32, or the means to decode them again."""
 
-    read: Callable[[int], Tensor]  # position in the probe set -> [C, H, W]
+    read: Callable[[int], Tensor]  # position in the probe set -> [C, H, W], of one shape
     positions: Sequence[int]  # n positions in the probe set
     storage: Storage
     images: Tensor | None  # [n, C, H, W]; None for "stream"
@@ -89,8 +89,6 @@ def _decode(read: Callable[[int], Tensor], positions: Sequence[int], progress: b
         image = read(position)
         if images is None:
             images = torch.empty(len(positions), *image.shape, dtype=image.dtype)
-        if image.shape != images.shape[1:]:
-            raise ValueError(_shapes_differ(images.shape[1:], image.shape))
         if images.dtype == torch.uint8 and image.is_floating_point():
             images = as_float(images)
         images[row] = as_float(image) if images.is_floating_point() else image
@@ -99,16 +97,6 @@ def _decode(read: Callable[[int], Tensor], positions: Sequence[int], progress: b
 
 
 def _stack(images: list[Tensor]) -> Tensor:
-    if any(image.shape != images[0].shape for image in images):
-        other = next(image.shape for image in images if image.shape != images[0].shape)
-        raise ValueError(_shapes_differ(images[0].shape, other))
     if any(image.is_floating_point() for image in images):
         images = [as_float(image) for image in images]
     return torch.stack(images)
-
-
-def _shapes_differ(expected: torch.Size, received: torch.Size) -> str:
-    return (
-        f"probe images must have one shape, got {list(expected)} and {list(received)}. Pass "
-        "ProbeSet(transform=...) that resizes and crops, and converts to RGB where needed."
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -11,10 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from dnc_lightning.probe.hierarchy import Hierarchy, add_coarse_tasks
+from dnc_lightning.probe.images import as_tensor
 from dnc_lightning.probe.isolation import isolated_rng
-from dnc_lightning.probe.labels import Task, item_image, read_tasks, stratified
+from dnc_lightning.probe.items import SampleError, item_image, naming_sample
+from dnc_lightning.probe.label_sources import Source, read_source
+from dnc_lightning.probe.labels import Task, check_task_names, tasks_of
+from dnc_lightning.probe.stratify import stratified
 
 
 class MapDataset(Protocol):
@@ -76,17 +81,14 @@ class ProbeSet:
     ) -> None:
         if not isinstance(per_class, int) or per_class < 1:
             raise ValueError(f"per_class must be an integer of at least 1, got {per_class!r}.")
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise ValueError(
-                "dataset must be map-style (with __len__ and __getitem__), got "
-                f"{type(dataset).__name__}. Copy a sample of a stream into a list first."
-            )
+        _check_map_style(dataset)
         self.dataset = dataset
         self.per_class = per_class
         self.labels = labels
         self.transform = transform
         self.seed = seed
         self.hierarchy = hierarchy
+        self._first: tuple[int, torch.Size] | None = None  # index and shape of the first image read
 
     @cached_property
     def indices(self) -> Tensor:
@@ -115,44 +117,65 @@ class ProbeSet:
             ValueError: the item holds no image, or the transform does not return one tensor.
         """
         index = int(self.indices[position])
-        with isolated_rng(None):
+        with naming_sample(self.dataset, index), isolated_rng(None):
             seed = (self.seed * 1_000_003 + index) % 2**32
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002 - transforms draw from the global state
             torch.default_generator.manual_seed(seed)
-            image = item_image(self.dataset[index])
-            return as_tensor(image if self.transform is None else self.transform(image))
+            item = self.dataset[index]
+            self._source.check(index, item)
+            image = as_tensor(self._transformed(item_image(item)))
+        self._check_shape(index, image.shape)
+        return image
+
+    def _transformed(self, image: Any) -> Any:
+        if self.transform is None:
+            return image
+        try:
+            return self.transform(image)
+        except Exception as error:
+            if hasattr(image, "load"):
+                image.load()  # Pillow decodes here at the latest: is it the file that is broken?
+            raise SampleError(
+                f"transform failed on an image of type {type(image).__name__}: {error!r}. Pass "
+                "ProbeSet(transform=...) that takes the images of the data set."
+            ) from error
+
+    def _check_shape(self, index: int, shape: torch.Size) -> None:
+        if self._first is None:
+            self._first = index, shape
+        first, expected = self._first
+        if shape != expected:
+            raise ValueError(
+                f"probe images must have one shape, got {list(expected)} of sample {first} and "
+                f"{list(shape)} of sample {index}. Pass ProbeSet(transform=...) that resizes and "
+                "crops, and converts to RGB where needed."
+            )
+
+    @cached_property
+    def _source(self) -> Source:
+        with isolated_rng(None):
+            return read_source(self.dataset, self.labels)
 
     @cached_property
     def _all_tasks(self) -> dict[str, Task]:
-        with isolated_rng(None):
-            return add_coarse_tasks(read_tasks(self.dataset, self.labels), self.hierarchy)
+        tasks = add_coarse_tasks(tasks_of(self._source), self.hierarchy)
+        check_task_names(tasks)
+        return tasks
 
 
-def as_tensor(image: Any) -> Tensor:
-    """Turn an image into uint8 or float32 [C, H, W], keeping 1/255 multiples as uint8.
-
-    Raises:
-        ValueError: what came is not one image.
-    """
-    if hasattr(image, "getbands"):
-        if image.mode not in ("L", "RGB"):
-            image = image.convert("RGB")
-        image = np.asarray(image)
-    if isinstance(image, np.ndarray):
-        image = torch.tensor(image)
-        if image.dtype == torch.uint8:
-            image = image[None] if image.ndim == 2 else image.permute(2, 0, 1)
-    if not isinstance(image, Tensor) or image.ndim != 3:
-        got = f"shape {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+def _check_map_style(dataset: Any) -> None:
+    if isinstance(dataset, DataLoader):
+        raise ValueError("dataset must be a data set, got a DataLoader. Pass its .dataset.")
+    if isinstance(dataset, Mapping):
         raise ValueError(
-            f"a probe image must be one PIL image, array or tensor [C, H, W], got {got}. A probe "
-            "takes a test transform that returns one view, such as Compose([Resize, ToTensor])."
+            f"dataset must be one data set, got a mapping of {', '.join(map(repr, dataset))}. Pass "
+            "one of its values."
         )
-    if image.dtype == torch.uint8:
-        return image
-    if not image.is_floating_point():
-        raise ValueError(f"a probe image must be uint8 or floating point, got {image.dtype}.")
-    scaled: Tensor = image.to(torch.float32)
-    rounded = (scaled * 255).round().clamp(0, 255).to(torch.uint8)
-    return rounded if torch.equal(rounded.float() / 255, scaled) else scaled
+    sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if isinstance(dataset, IterableDataset) or not sized:
+        raise ValueError(
+            "dataset must be map-style (with __len__ and __getitem__), got "
+            f"{type(dataset).__name__}. Copy the start of a stream into a list first: "
+            "ProbeSet(list(itertools.islice(dataset, 10_000)))."
+        )

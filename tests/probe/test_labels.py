@@ -1,62 +1,22 @@
-from __future__ import annotations
+"""Labels that are given, and the names of tasks and classes."""
 
-from types import SimpleNamespace
-from typing import Any
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 
-from dnc_lightning.probe.labels import Task, read_tasks, stratified
-
-
-class Items(list):
-    """A map-style data set with attributes."""
-
-    def __init__(self, items: list[Any], **attributes: Any) -> None:
-        super().__init__(items)
-        self.__dict__.update(attributes)
-
-
-IMAGE = torch.zeros(3, 4, 4, dtype=torch.uint8)
+from dnc_lightning import ProbeSet
+from dnc_lightning.probe.labels import read_tasks
+from tests.probe.labelled import IMAGE, Items, found, labelled, rows
 
 
 def test_labels_come_from_the_argument_first() -> None:
-    data = Items([(IMAGE, 0)] * 4, targets=[0, 0, 1, 1])
+    data = labelled([0, 0, 1, 1], targets=[0, 0, 1, 1])
     assert read_tasks(data, [1, 0, 1, 0])["label"].labels.tolist() == [1, 0, 1, 0]
     assert read_tasks(data)["label"].labels.tolist() == [0, 0, 1, 1]
-
-
-def test_a_subset_looks_through_to_its_data_set() -> None:
-    data = Items([(IMAGE, 0)] * 4, targets=torch.tensor([0, 2, 1, 2]), classes=["a", "b", "c"])
-    task = read_tasks(Subset(Subset(data, [3, 1, 2]), [2, 0]))["label"]
-    assert task.labels.tolist() == [0, 1]
-    assert task.classes == ("b", "c")
-
-
-def test_items_are_read_when_nothing_else_names_labels() -> None:
-    tasks = read_tasks(Items([(IMAGE, {"hue": i % 2, "size": i // 2}) for i in range(4)]))
-    assert tasks["hue"].labels.tolist() == [0, 1, 0, 1]
-    assert tasks["size"].labels.tolist() == [0, 0, 1, 1]
-    rows = Items([{"image": IMAGE, "label": i % 2} for i in range(4)])
-    assert list(read_tasks(rows)) == ["label"]
-
-
-def test_hugging_face_columns_and_names() -> None:
-    class Table(Items):
-        def __getitem__(self, key: Any) -> Any:
-            return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
-
-    label = SimpleNamespace(names=["cat", "dog"])
-    data = Table(
-        [{"img": IMAGE, "fine": i % 2} for i in range(4)],
-        features={"img": SimpleNamespace(), "fine": label},
-    )
-    assert read_tasks(data)["fine"].classes == ("cat", "dog")
 
 
 def test_data_frames_and_mappings_name_several_tasks() -> None:
@@ -87,7 +47,7 @@ def test_names_are_labels_numbered_in_sorted_order() -> None:
         }
         assert tasks["animal"].labels.tolist() == [2, 0, 1, 0]
         assert tasks["legs"].labels.tolist() == tasks["wild"].labels.tolist() == [0, 1, 0, 1]
-    part = read_tasks(Subset(Items(data, targets=["b", "a", "c", "a"]), [2, 0, 0]))["label"]
+    part = read_tasks(Subset(labelled("baca", targets=["b", "a", "c", "a"]), [2, 0, 0]))["label"]
     assert (part.classes, part.labels.tolist()) == (("b", "c"), [1, 0, 0])
 
 
@@ -97,85 +57,100 @@ def test_label_values_become_consecutive() -> None:
     assert task.classes == ("3", "7")
 
 
-@pytest.mark.parametrize(
-    ("labels", "match"),
-    [
-        ([0, 1, 0], r"must have shape \[4\].*got \[3\]"),
-        (torch.eye(4).long(), "One-hot"),
-        ([0.0, 1.0, 0.0, 1.0], "must be integers, got torch.float32"),
-        (["cat", 3, "cat", "dog"], "'label' must be .* integers, bools or names, got list"),
-        ([0, 1, -1, 1], "must not be negative, got -1"),
-        ([2, 2, 2, 2], r"at least two classes, got \[2\]"),
-        ({"hue": [0, 1, 0, 1], "size": [1, 1, 1, 1]}, "task 'size' must have at least two"),
-        ({}, "name no task"),
-        ({"hue": [0, 1, 0, 1], "size": [0, 1, 0]}, r"task 'size' must have shape \[4\]"),
-        (pd.DataFrame({"kind": ["cat", None, "cat", "dog"]}), "'kind' must be .* of one type"),
-    ],
-)
-def test_bad_labels(labels: Any, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        read_tasks(Items([(IMAGE, 0)] * 4), labels)
+def test_columns_of_rows_are_chosen_by_name() -> None:
+    data = rows(label=[0, 1, 0], hue=["red", "blue", "red"], size=[2, 2, 3])
+    assert found(data, "hue") == {"hue": ["red", "blue", "red"]}
+    assert found(data, ["size", "hue"]) == {"size": ["2", "2", "3"], "hue": ["red", "blue", "red"]}
+    pairs = Items([(IMAGE, {"hue": i % 2, "size": i // 2}) for i in range(4)])
+    assert found(pairs, "size") == {"size": ["0", "0", "1", "1"]}
+    for labels in ("colour", ["size", "colour"]):
+        with pytest.raises(
+            ValueError, match=r"must name columns .*'colour'; there is 'label', 'hu"
+        ):
+            found(data, labels)
+
+
+def test_as_many_names_as_samples_are_labels() -> None:
+    data = rows(hue=["red", "blue"], size=[2, 3])
+    assert found(data, ["hue", "size"]) == {"label": ["hue", "size"]}
+
+
+def test_a_task_of_one_class_or_none_is_refused() -> None:
+    data = labelled([0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"at least two classes, got \[2\]"):
+        read_tasks(data, [2, 2, 2, 2])
+    with pytest.raises(ValueError, match="task 'size' must have at least two"):
+        read_tasks(data, {"hue": [0, 1, 0, 1], "size": [1, 1, 1, 1]})
+    with pytest.raises(ValueError, match="name no task"):
+        read_tasks(data, {})
+    with pytest.raises(ValueError, match="must hold samples, got none"):
+        read_tasks(Items([]))
+    with pytest.raises(ValueError, match=r"tasks of different names, got \[1, '1'\]"):
+        read_tasks(data, {1: [0, 1, 0, 1], "1": [0, 1, 0, 1]})
+
+
+NAMES = ["cat", "dog", "cow", "ant"]
+
+
+def test_given_labels_have_names_where_they_are_those_of_the_data_set() -> None:
+    y = [0, 1, 2, 3, 1]
+    data = labelled(y, targets=y, classes=NAMES)
+    assert found(data, torch.tensor(y)) == {"label": ["cat", "dog", "cow", "ant", "dog"]}
+    coarse = [label // 2 for label in y]
+    assert found(data, coarse) == {"label": ["0", "0", "1", "1", "0"]}
+    assert found(data, {"fine": y, "coarse": coarse}) == {
+        "fine": ["cat", "dog", "cow", "ant", "dog"],
+        "coarse": ["0", "0", "1", "1", "0"],
+    }
+
+
+def test_without_targets_items_decide_whether_names_fit_given_labels() -> None:
+    data = labelled([0, 1, 2, 1], classes=NAMES)
+    assert found(data) == found(data, [0, 1, 2, 1]) == {"label": ["cat", "dog", "cow", "dog"]}
+    assert found(data, [1, 0, 1, 0]) == {"label": ["1", "0", "1", "0"]}
+    data.target_transform = lambda label: label // 2
+    assert found(data) == {"label": ["0", "1", "2", "1"]}
+    one = TensorDataset(torch.zeros(4, 1, 2, 2))
+    one.classes = NAMES
+    assert found(one, [0, 1, 2, 1]) == {"label": ["0", "1", "2", "1"]}
+
+
+def tasks(*names: str) -> dict[str, list[int]]:
+    return {name: [k % 2, 1 - k % 2, 1, 0] for k, name in enumerate(names)}
 
 
 @pytest.mark.parametrize(
-    ("item", "match"),
+    ("names", "match"),
     [
-        (IMAGE, r"must be \(image, label\)"),
-        ({"picture": IMAGE, "label": 1}, "one of the keys image, img, got"),
+        (["hue", "fine/coarse"], "must not be empty or hold '/'.*'fine/coarse'.*'fine_coarse'"),
+        ([""], "must not be empty"),
+        (["hue", "orthogonality"], "one of several tasks is called 'orthogonality'.*Rename"),
+        (
+            ["a-b", "c", "a", "b-c"],
+            "'a-b' and 'c' would have the same key .*a-b-c as 'a' and 'b-c'",
+        ),
+        (
+            ["a-b", "b", "a", "b-b"],
+            "'a-b' and 'b' would have the same key .*a-b-b as 'a' and 'b-b'",
+        ),
     ],
 )
-def test_bad_items(item: Any, match: str) -> None:
-    from dnc_lightning.probe.labels import item_image
-
+def test_names_of_tasks_that_would_not_tell_keys_apart(names: list[str], match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        item_image(item)
+        _ = ProbeSet(labelled([0, 1, 0, 1]), per_class=1, labels=tasks(*names)).tasks
+    if len(names) > 1:
+        fine, coarse = tasks("x"), {name: {0: 0, 1: 1} for name in names}
+        with pytest.raises(ValueError, match=r"hold '/'|orthogonality|same key"):
+            _ = ProbeSet(
+                labelled([0, 1, 0, 1]),
+                per_class=1,
+                labels=fine,
+                hierarchy={name: ("x", mapping) for name, mapping in coarse.items()},
+            ).tasks
 
 
-def make_task(labels: torch.Tensor) -> Task:
-    return Task(labels, tuple(map(str, range(int(labels.max()) + 1))))
-
-
-@given(seed=st.integers(0, 100), per_class=st.integers(1, 5), classes=st.integers(2, 6))
-@settings(max_examples=40, deadline=None)
-def test_one_task_gets_exactly_per_class(seed: int, per_class: int, classes: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.cat(
-        [torch.arange(classes).repeat(5), torch.randint(classes, (40,), generator=generator)]
-    )
-    chosen = stratified({"label": make_task(labels)}, per_class, seed)
-    assert torch.bincount(labels[chosen]).tolist() == [per_class] * classes
-    assert len(chosen.unique()) == len(chosen)
-    assert torch.equal(chosen, stratified({"label": make_task(labels)}, per_class, seed))
-
-
-def test_another_seed_takes_other_samples() -> None:
-    task = {"label": make_task(torch.arange(200) % 4)}
-    first, second = (set(stratified(task, 10, seed).tolist()) for seed in (0, 1))
-    assert first != second
-
-
-def test_independent_factors_stay_exactly_independent() -> None:
-    grid = torch.cartesian_prod(torch.arange(4), torch.arange(2), torch.arange(3)).repeat(30, 1)
-    tasks = {name: make_task(grid[:, k]) for k, name in enumerate(("hue", "size", "style"))}
-    chosen = stratified(tasks, 20, seed=0)
-    counts = torch.zeros(4, 2, 3)
-    for row in grid[chosen]:
-        counts[tuple(row)] += 1
-    assert counts.min() == counts.max()
-    assert counts.sum((1, 2)).min() >= 20
-
-
-def test_many_combinations_are_not_all_taken() -> None:
-    generator = torch.Generator().manual_seed(0)
-    attributes = torch.randint(2, (3000, 12), generator=generator)
-    tasks = {f"a{k}": make_task(attributes[:, k]) for k in range(12)}
-    chosen = stratified(tasks, 50, seed=0)
-    assert len(chosen) < 200
-    for k in range(12):
-        assert torch.bincount(attributes[chosen, k]).min() >= 50
-
-
-def test_too_few_samples_name_the_class_and_its_count() -> None:
-    data = Items([(IMAGE, 0)] * 6, targets=[0, 0, 0, 0, 1, 1], classes=["cat", "dog"])
-    with pytest.raises(ValueError, match=r"per_class=3 .* task 'label' 'dog' has 2\. Lower"):
-        stratified(read_tasks(data), 3, 0)
+@pytest.mark.parametrize(
+    "names", [["a-b", "c"], ["a-b", "b-c", "c"], ["orthogonality"], ["eye colour", "a-b-c", "Ä"]]
+)
+def test_other_names_of_tasks_are_fine(names: list[str]) -> None:
+    assert list(found(labelled([0, 1, 0, 1]), tasks(*names))) == names

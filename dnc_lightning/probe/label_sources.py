@@ -1,0 +1,212 @@
+"""Where the labels of a data set come from; what its items say is what counts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from tqdm.auto import tqdm
+
+from dnc_lightning.probe.items import (
+    DEFAULT_TASK,
+    SampleError,
+    item_labels,
+    item_tasks,
+    label_expression,
+    naming_sample,
+    row_columns,
+)
+from dnc_lightning.probe.label_metadata import (
+    as_columns,
+    is_frame,
+    metadata,
+    unchecked_names,
+)
+from dnc_lightning.probe.label_values import (
+    Column,
+    Given,
+    as_column,
+    missing,
+    plain,
+    several_labels,
+)
+
+COMPARED = 32
+"""Samples of which metadata are compared with the items before they are trusted."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labels of all N samples, task by task."""
+
+    columns: dict[str, Column]  # task -> [N]
+    given: dict[str, Given]  # how a user writes them
+    names: dict[str, Sequence[str]]  # task -> name of each class by label; only where they are sure
+    origin: str = ""  # of metadata that items must agree with; "" of other labels
+
+    def check(self, index: int, item: Any) -> None:
+        """Refuse an item that contradicts the metadata that its labels were taken from.
+
+        Raises:
+            ValueError: names both values and the remedy.
+        """
+        if not self.origin:
+            return
+        for task, (said, has) in _differences(self.columns, index, item).items():
+            every = ", ".join(f"{name!r}: {given.expression}" for name, given in self.given.items())
+            raise SampleError(
+                f"the data set's {self.origin} say {said!r} for task {task!r}, the item says "
+                f"{has!r}; the items of other samples agreed. Pass the labels of all items: "
+                f"labels={{{every}}}."
+            )
+
+
+def read_source(dataset: Any, labels: Any) -> Source:
+    """Find labels as `read_tasks` documents.
+
+    Raises:
+        ValueError: labels that cannot be used, an item that cannot be read; names the task or the
+            sample.
+    """
+    if not len(dataset):
+        raise ValueError("the probe's data set must hold samples, got none. Check the split.")
+    chosen = _chosen(dataset, labels)
+    if labels is not None and chosen is None:
+        return _from_argument(dataset, labels)
+    with naming_sample(dataset, 0):
+        item = dataset[0]
+        told = metadata(dataset, chosen)
+        tasks = item_tasks(item, told.names if told else (), chosen)
+    given = {task: _item_given(item, task) for task in tasks}
+    if told is None:
+        columns = _from_items(dataset, tasks, item, given)
+        return Source(columns, given, unchecked_names(dataset))
+    columns = {task: told.columns[task] for task in tasks if task in told.columns}
+    if len(columns) == len(tasks):
+        difference = _first_difference(dataset, columns)
+        if difference is None:
+            return Source(columns, given, told.names, told.origin)
+    else:
+        difference = f"they have the tasks {sorted(told.columns)}, the items {sorted(tasks)}"
+    if not (dist.is_available() and dist.is_initialized() and dist.get_rank()):
+        warnings.warn(
+            f"the {told.origin} of the probe's data set are not the labels of its items: "
+            f"{difference}. The labels of all items are read instead; pass ProbeSet(labels=...) to "
+            "skip that.",
+            stacklevel=2,
+        )
+    return Source(_from_items(dataset, tasks, item, given), given, {})
+
+
+def _chosen(dataset: Any, labels: Any) -> tuple[str, ...] | None:
+    """Columns that `labels` names, if it does not hold the labels themselves."""
+    if isinstance(labels, str):
+        return (labels,)
+    names = isinstance(labels, list | tuple) and all(isinstance(name, str) for name in labels)
+    if not names or not labels or len(labels) == len(dataset):
+        return None
+    with naming_sample(dataset, 0):
+        columns = row_columns(dataset[0])
+    return tuple(labels) if set(labels) & set(columns) else None
+
+
+def _from_argument(dataset: Any, labels: Any) -> Source:
+    values = as_columns(labels)
+    if not values:
+        raise ValueError("labels name no task: pass labels [N] or {task: labels [N]}.")
+    several = is_frame(labels) or isinstance(labels, Mapping)
+    given = {
+        task: Given(task, f"labels[{task!r}]", "labels[...]")
+        if several
+        else Given(task, "labels", "labels")
+        for task in values
+    }
+    columns = {task: as_column(v, len(dataset), given[task]) for task, v in values.items()}
+    return Source(columns, given, _argument_names(dataset, columns))
+
+
+def _argument_names(dataset: Any, columns: Mapping[str, Column]) -> dict[str, Sequence[str]]:
+    """Names that the data set has for its own labels, for those given labels that equal them."""
+    told = metadata(dataset, None)
+    if told is not None:
+        return {
+            task: names
+            for task, column in columns.items()
+            for own, names in told.names.items()
+            if np.array_equal(told.columns[own], column)
+        }
+    names = {k: v for k, v in unchecked_names(dataset).items() if k in columns}
+    try:
+        agree = {k: _first_difference(dataset, {k: columns[k]}) is None for k in names}
+    except ValueError:  # items without labels of their own, or one that cannot be read
+        return {}
+    return {k: v for k, v in names.items() if agree[k]}
+
+
+def _item_given(item: Any, task: str) -> Given:
+    return Given(task, f"[{label_expression(item, task)} for i in range(len(dataset))]")
+
+
+def _from_items(
+    dataset: Any, tasks: Sequence[str], first: Any, given: Mapping[str, Given]
+) -> dict[str, Column]:
+    values: dict[str, list[Any]] = {task: [] for task in tasks}
+    rows = range(len(dataset))
+    for index in tqdm(rows, desc="Probe: reading labels (pass labels= to skip)", leave=False):
+        with naming_sample(dataset, index):
+            for task, value in item_labels(dataset[index], tasks).items():
+                label = plain(value)
+                if not isinstance(label, str | int | float) and not missing(label):
+                    some = _some_values(dataset, task)
+                    raise SampleError(several_labels(task, some, label_expression(first, task)))
+                values[task].append(label)
+    return {task: as_column(values[task], len(dataset), given[task]) for task in tasks}
+
+
+def _some_values(dataset: Any, task: str) -> list[Any]:
+    rows = np.random.default_rng(0).permutation(len(dataset))[:COMPARED].tolist()
+    return [item_labels(dataset[index], [task])[task] for index in rows]
+
+
+def _first_difference(dataset: Any, columns: Mapping[str, Column]) -> str | None:
+    """How labels differ from those of a few items, spread over the data set and its classes."""
+    for index in spread(columns, len(dataset)):
+        with naming_sample(dataset, index):
+            found = _differences(columns, index, dataset[index])
+        for task, (said, has) in found.items():
+            of = "" if task == DEFAULT_TASK else f" for task {task!r}"
+            return f"sample {index} has {said!r} there and {has!r} in its item{of}"
+    return None
+
+
+def _differences(
+    columns: Mapping[str, Column], index: int, item: Any
+) -> dict[str, tuple[Any, Any]]:
+    """Task -> label in its column and in the item, where they differ."""
+    pairs = {
+        task: (columns[task][index].item(), plain(value))
+        for task, value in item_labels(item, list(columns)).items()
+    }
+    return {task: pair for task, pair in pairs.items() if not _same(*pair)}
+
+
+def _same(said: Any, has: Any) -> bool:
+    return isinstance(has, str | int | float) and bool(said == has)
+
+
+def spread(columns: Mapping[str, Column], length: int) -> list[int]:
+    """Choose up to `COMPARED` samples: first, last, of different classes, and any others."""
+    generator = np.random.default_rng(0)
+    order = generator.permutation(length)
+    of_classes = [
+        order[generator.permutation(np.unique(column[order], return_index=True)[1])]
+        for column in columns.values()
+    ]
+    most = COMPARED // 2 // max(len(columns), 1)
+    classes = np.concatenate([rows[: max(most, 2)] for rows in of_classes])[: COMPARED // 2]
+    some = [0, length - 1, *classes.tolist(), *order[:COMPARED].tolist()]
+    return list(dict.fromkeys(some))[:COMPARED]
