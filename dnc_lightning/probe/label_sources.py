@@ -130,16 +130,21 @@ def _from_argument(dataset: Any, labels: Any) -> Source:
 
 
 def _argument_names(dataset: Any, columns: Mapping[str, Column]) -> dict[str, Sequence[str]]:
-    """Names that the data set has for its own labels, for those given labels that equal them."""
+    """Names that the data set has for its own labels, for those given labels that equal them.
+
+    Names that it keeps for a task of which it has no labels are of the labels given for it.
+    """
     told = metadata(dataset, None)
+    names = {k: v for k, v in unchecked_names(dataset).items() if k in columns}
     if told is not None:
-        return {
+        own = {k: v for k, v in names.items() if k != DEFAULT_TASK and k not in told.columns}
+        equal = {
             task: names
             for task, column in columns.items()
-            for own, names in told.names.items()
-            if np.array_equal(told.columns[own], column)
+            for name, names in told.names.items()
+            if np.array_equal(told.columns[name], column)
         }
-    names = {k: v for k, v in unchecked_names(dataset).items() if k in columns}
+        return own | equal
     try:
         agree = {k: _first_difference(dataset, {k: columns[k]}) is None for k in names}
     except ValueError:  # items without labels of their own, or one that cannot be read

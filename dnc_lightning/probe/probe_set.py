@@ -33,15 +33,16 @@ class ProbeSet:
     """A fixed, stratified, labelled set of images that is embedded again and again.
 
     Args:
-        dataset: Map-style; items are `(image, int)`, `(image, {"task": int})` or
-            `{"image": ..., "label": ...}` (Hugging Face). Images are PIL images, uint8 or float
-            tensors [C, H, W], or uint8 arrays [H, W, C].
+        dataset: Map-style; items are `(image, label, ...)`, `(image, {"task": label}, ...)` or
+            rows `{"image": ..., "label": ...}` (Hugging Face); `read_tasks` says which columns of
+            rows are tasks. Images are PIL images of any mode, tensors [C, H, W] or arrays
+            [H, W, C], scaled by the range of their type as `as_tensor` says, or refused.
         per_class: Samples of each class of each task, at least 1; unbiased estimates need 4, and
             about 100 resolve most pairs. Unitless.
-        labels: In place of the data set's own, which otherwise come from its `targets` or
-            `labels`, its columns, or its items. One task: [N] integers, bools or class names, as a
-            tensor, array or list. Several: a dict task -> [N] of these, or a pandas DataFrame with
-            a row per sample and a column per task, such as a table of attributes.
+        labels: In place of the labels of the items. One task: [N] integers, bools or class names,
+            as a tensor, array or list. Several: a dict task -> [N] of these, or a pandas DataFrame
+            with a row per sample and a column per task, such as a table of attributes. Or which
+            columns of the items are tasks: a name, or a list of names.
         transform: Applied to each image once, before the first step; no augmentation. Without
             one, images are taken as they are. uint8 images, and floats that are multiples of
             1/255, are kept as uint8 and reach the encoder as floats in [0, 1].
@@ -53,8 +54,9 @@ class ProbeSet:
 
     Raises:
         ValueError: an argument out of range here; at setup of the callback labels of the wrong
-            shape, type or range, one class only, fewer than `per_class` samples of a class, or a
-            hierarchy that misses a class or knows one that the task does not have.
+            shape, type or range, one class only, fewer than `per_class` samples of a class, names
+            of tasks that would not tell metric keys apart, a sample that cannot be read, which is
+            named, or a hierarchy that misses a class or knows one that the task does not have.
 
     Example:
         >>> images = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
@@ -114,7 +116,9 @@ class ProbeSet:
         sees the same images; the caller's random states are untouched.
 
         Raises:
-            ValueError: the item holds no image, or the transform does not return one tensor.
+            ValueError: names the sample, its file where one can be found, and what is wrong: it cannot
+            be read, holds no image, or contradicts the labels; the transform does not return one
+            tensor; the shape is not that of the first image.
         """
         index = int(self.indices[position])
         with naming_sample(self.dataset, index), isolated_rng(None):

@@ -16,8 +16,8 @@ Classes = list[str] | dict[str, list[str]]
 class LabelledImages(Dataset):
     """A map-style dataset that knows all labels beforehand, with one or several labelings.
 
-    Labels are read off `targets`, so that neither a probe's choice nor a batch of labels reads an
-    image.
+    Labels are read off `targets`, so that a batch of labels reads no image, and a probe's choice
+    only the few that it compares them with.
 
     Args:
         targets: Class indices, ``[N]``, int64; or one such tensor per task.

@@ -104,6 +104,12 @@ def test_given_labels_have_names_where_they_are_those_of_the_data_set() -> None:
     }
 
 
+def test_names_kept_for_a_task_are_of_the_labels_given_for_it() -> None:
+    data = labelled([0, 1, 1, 0], targets=[0, 1, 1, 0], classes={"fine": NAMES})
+    assert found(data, {"fine": [2, 3, 0, 2]}) == {"fine": ["cow", "ant", "cat", "cow"]}
+    assert found(data, {"other": [2, 3, 0, 2]}) == {"other": ["2", "3", "0", "2"]}
+
+
 def test_without_targets_items_decide_whether_names_fit_given_labels() -> None:
     data = labelled([0, 1, 2, 1], classes=NAMES)
     assert found(data) == found(data, [0, 1, 2, 1]) == {"label": ["cat", "dog", "cow", "dog"]}

@@ -107,7 +107,9 @@ def test_opening_reads_no_image(data_dir, monkeypatch):
     monkeypatch.setattr(DecodedImages, "image", lambda *_: pytest.fail("read"))
     data = opened(data_dir)
     data.setup("fit")
-    assert len(data.probe_set.tasks["label"].labels) == 9
+    probe = data.probe_set
+    monkeypatch.undo()
+    assert len(probe.tasks["label"].labels) == 9
 
 
 def test_one_saved_folder_per_split(tmp_path):

@@ -99,7 +99,9 @@ def test_opening_reads_no_image(folder, monkeypatch):
     monkeypatch.setattr(DecodedImages, "image", lambda *_: pytest.fail("read"))
     data = opened(folder, probe_per_class=2)
     data.setup("fit")
-    assert data.probe_set.tasks["label"].labels.sort().values.tolist() == [0, 0, 1, 1]
+    probe = data.probe_set
+    monkeypatch.undo()
+    assert probe.tasks["label"].labels.sort().values.tolist() == [0, 0, 1, 1]
 
 
 def test_folders_may_have_other_names(folder):
