@@ -39,7 +39,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.item() if value.numel() == 1 else value
     if isinstance(value, np.ndarray | np.generic):
-        return value.item() if value.size == 1 else value
+        value = value.item() if value.size == 1 else value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     return plain(value[0]) if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
@@ -199,6 +201,8 @@ def _several(rows: Column, code: str) -> str:
     binary = bool(np.isin(rows, (0, 1)).all())
     if (binary or rows.dtype.kind == "f") and np.allclose(rows.sum(1), 1) and rows.min() >= 0:
         return f"One-hot labels: pass labels={code}.argmax(1)."
+    if rows.dtype.kind == "f" and not (rows == np.trunc(rows)).all():
+        return "Measurements are no classes. Pass one class per sample."
     vary = [k for k in range(rows.shape[1]) if len(np.unique(rows[:, k])) > 1]
     if not vary:
         return "None of its columns has two classes. Pass one class per sample."

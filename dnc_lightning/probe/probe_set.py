@@ -116,9 +116,9 @@ class ProbeSet:
         sees the same images; the caller's random states are untouched.
 
         Raises:
-            ValueError: names the sample, its file where one can be found, and what is wrong: it cannot
-            be read, holds no image, or contradicts the labels; the transform does not return one
-            tensor; the shape is not that of the first image.
+            ValueError: names the sample and, where one can be found, its file. It cannot be read,
+                holds no image, or contradicts the labels; the transform does not return one
+                tensor; the shape is not that of the first image.
         """
         index = int(self.indices[position])
         with naming_sample(self.dataset, index), isolated_rng(None):

@@ -24,6 +24,8 @@ FORMS = {
     "tensors": lambda y: [torch.tensor(v) for v in y],
     "tensors [1]": lambda y: [torch.tensor([v]) for v in y],
     "arrays [1]": lambda y: [np.array([v], np.uint8) for v in y],
+    "names in bytes": lambda y: [str(v).encode() for v in y],
+    "array of bytes": lambda y: np.array([str(v).encode() for v in y]),
     "floats": lambda y: [float(v) for v in y],
     "Series": lambda y: pd.Series(y, index=range(50, 50 + len(y))),
     "Int64": lambda y: pd.Series(y, dtype="Int64"),
@@ -58,7 +60,7 @@ def test_labels_in_items_and_in_targets_of_any_form(form: str) -> None:
     assert found(Items([(IMAGE, v, "more", None) for v in values])) == WANTED
     assert found(Items([{"image": IMAGE, "label": v, "width": 4} for v in values])) == WANTED
     told = labelled(values, targets=FORMS[form](Y), classes=["a", "b", "c", "d"])
-    if "names" not in form and form != "Categorical":
+    if "names" not in form and form not in ("Categorical", "array of bytes"):
         assert found(told) == {"label": ["abcd"[v] for v in Y]}
 
 
@@ -100,6 +102,7 @@ def refusal(dataset: Any, labels: Any = None) -> str:
             "'label' must be .* integers, bools or names, got a list of int",
         ),
         ({3, 4, 5, 6}, "got set"),
+        (np.random.default_rng(0).normal(size=(4, 3)), "Measurements are no classes"),
         (np.array([1j, 2, 3, 4]), "got complex128"),
         ({"hue": [0, 1, 0, 1], "size": [0, 1, 0]}, r"task 'size' must have shape \[4\]"),
     ],
