@@ -15,18 +15,13 @@ from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, unsettled_batch_norms
 from dnc_lightning.probe.embed import Embedder
-from dnc_lightning.probe.encoders import (
-    EncoderLike,
-    Pooling,
-    encoder_modules,
-    find_encoders,
-)
+from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
+from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import Measurement, Plan, measure
+from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
-
-TRIAL_IMAGES = 2
-"""Images that the encoders are tried on before training."""
+from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 
 
 @dataclass
@@ -53,7 +48,9 @@ class ProbeEngine:
     prefix: str
     shards: dict[str, Shard]  # task -> where the samples stand; empty for one process
     reduce: Reduce | None
+    inputs: InputCheck  # of what training gives the encoders
     message: str  # which encoders were taken
+    remarks: list[str]  # notes for the next record
     image_shape: torch.Size
     image_dtype: torch.dtype
 
@@ -73,20 +70,23 @@ class ProbeEngine:
         rank: int,
         world_size: int,
         reduce: Reduce | None,
+        preprocess: Callable[[nn.Module, Tensor], Tensor] | None = None,
     ) -> ProbeEngine:
-        """Find the encoders, decode rank's shard `rank::world_size`, and try them on two images.
+        """Find the encoders, decode rank's shard `rank::world_size`, and try them on a few images.
 
         Raises:
-            ValueError: an encoder that does not exist, cannot take the images, or returns no
-                features; images that do not stack.
+            MissingEncoderError: an encoder that does not exist.
+            ValueError: an encoder that cannot take the images, or returns no features or an
+                ambiguous layout; images that do not stack.
         """
         lookup = find_encoders(module, encoder)
-        embedder = Embedder(module, lookup.encoders, pooling, device, precision, convert)
+        embedder = Embedder(module, (), device, precision, convert, preprocess)
         trial = ImageBank.build(
             probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
         )
-        features = _try(embedder, trial)
-        images = next(trial.batches(1, torch.device("cpu")))
+        images = next(trial.batches(TRIAL_IMAGES, device))
+        tried = try_encoders(module, lookup, images, pooling, embedder.trace)
+        embedder.encoders = tried.encoders
         bank = ImageBank.build(
             probe.image, range(rank, len(probe), world_size), device, progress=rank == 0
         )
@@ -107,7 +107,7 @@ class ProbeEngine:
             embedder=embedder,
             bank=bank,
             calibration=calibration,
-            empty={name: value[:0] for name, value in features.items()},
+            empty=tried.empty,
             plan=plan,
             prefix=prefix,
             shards={
@@ -116,7 +116,9 @@ class ProbeEngine:
                 if reduce is not None
             },
             reduce=reduce,
-            message=lookup.message,
+            inputs=InputCheck(module, tried.watched, images, preprocess is not None),
+            message=tried.message,
+            remarks=[tried.message] if tried.failed else [],
             image_shape=images.shape[1:],
             image_dtype=images.dtype if trial.images is None else trial.images.dtype,
         )
@@ -148,7 +150,8 @@ class ProbeEngine:
         Returns:
             The numbers, the same on every rank; without scalars of an encoder that failed.
         """
-        result = ProbeResult()
+        result = ProbeResult(notes=self.remarks)
+        self.remarks = []
         features = self._attempt(result, lambda: self.embedder.embed(self.bank))
         if features is None:
             return result
@@ -208,17 +211,3 @@ class ProbeEngine:
         result.matrices.update({f"{encoder}/{part}/{k}": m for k, m in found.matrices.items()})
         result.notes.extend(f"{key}: {text}" for text in found.notes)
         result.warnings.extend(f"{key}: {text}" for text in found.warnings)
-
-
-def _try(embedder: Embedder, trial: ImageBank) -> dict[str, Tensor]:
-    try:
-        return embedder.embed(trial)
-    except ValueError:
-        raise
-    except Exception as error:
-        sources = ", ".join(repr(encoder.source) for encoder in embedder.encoders)
-        shape = list(next(trial.batches(1, torch.device("cpu"))).shape[1:])
-        raise ValueError(
-            f"encoder {sources} failed on float probe images of shape {shape}: {error}. Pass "
-            "ProbeSet(transform=...) that makes the images it expects, or another encoder=."
-        ) from error
