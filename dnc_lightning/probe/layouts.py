@@ -94,26 +94,34 @@ def _features_last(trace: Trace, images: Tensor, run: Run, module: nn.Module) ->
     shape = output.shape[1:]
     if math.prod(shape[1:]) == 1 or math.prod(shape[:-1]) == 1:
         return math.prod(shape[:-1]) == 1  # one position: all that is left are features
+    for call in trace.calls:
+        if call.tensor() is output:
+            return call.last
     if shape[0] != shape[-1]:
         seen = {(call.positions, call.features) for call in trace.calls}
-        first_fits = (math.prod(shape[1:]), shape[0]) in seen
+        second_fits = (math.prod(shape[1:]), shape[0]) in seen
         last_fits = (math.prod(shape[:-1]), shape[-1]) in seen
-        if first_fits != last_fits:
+        if second_fits != last_fits:
             return last_fits
     said = _said(module, shape)
-    return _by_wider_images(output, images, run) if said is None else said
+    said = _by_wider_images(output, images, run) if said is None else said
+    counts = {call.features for call in trace.calls}
+    if said is None and (shape[0] in counts) != (shape[-1] in counts):
+        return shape[-1] in counts  # as after a mean over some of the positions
+    return said
 
 
 def _said(module: nn.Module, shape: torch.Size) -> bool | None:
-    formats = {"NHWC": True, "NLC": True, "NCHW": False, "NCL": False}
-    stated = getattr(module, "output_fmt", None)
-    said = formats.get(str(getattr(stated, "value", stated)))
-    if said is not None:
-        return said
-    for name in ("num_features", "embed_dim"):
-        features = getattr(module, name, None)
-        if isinstance(features, int) and (shape[0] == features) != (shape[-1] == features):
-            return bool(shape[-1] == features)
+    formats = {"NHWC": True, "NCHW": False} if len(shape) == 3 else {"NLC": True, "NCL": False}
+    for speaker in (module, *module.children()):  # a callable calls what is below the module
+        stated = getattr(speaker, "output_fmt", None)
+        said = formats.get(str(getattr(stated, "value", stated)))
+        if said is not None:
+            return said
+        for name in ("num_features", "embed_dim"):
+            features = getattr(speaker, name, None)
+            if isinstance(features, int) and (shape[0] == features) != (shape[-1] == features):
+                return bool(shape[-1] == features)
     return None
 
 

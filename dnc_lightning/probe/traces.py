@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ _CHANNELS_SECOND = (
 class Call:
     """What a layer whose arithmetic tells its features from its positions has returned."""
 
+    tensor: weakref.ref[Tensor]
+    last: bool  # its features are on the last axis, not on the second
     positions: int  # tokens, or places of a map
     features: int
     mark: float  # differs where the values differ
@@ -76,8 +79,9 @@ def traced(module: nn.Module, images: int) -> Iterator[Trace]:
             last = _features_last(submodule, output)
             if last is not None:
                 features = output.shape[-1 if last else 1]
+                positions = math.prod(output.shape[1:]) // features
                 mark = float(output.detach().double().pow(3).sum())
-                trace.calls.append(Call(math.prod(output.shape[1:]) // features, features, mark))
+                trace.calls.append(Call(weakref.ref(output), last, positions, features, mark))
 
     hooks = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in module.modules()]
     hooks += [m.register_forward_hook(leave) for m in module.modules()]
