@@ -18,14 +18,15 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess
+from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule
 from dnc_lightning.probe.encoders import MissingEncoderError
-from dnc_lightning.probe.engine import ProbeEngine, ProbeResult
-from dnc_lightning.probe.measure import Plan, check_metrics
+from dnc_lightning.probe.engine import ProbeResult
+from dnc_lightning.probe.measure import check_metrics
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.reporting.records import Record
@@ -172,21 +173,7 @@ class ProbeCallback(Callback):
             self._build(trainer, pl_module)
 
     def _build(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.engine_ = ProbeEngine.build(
-            self.probe,
-            pl_module,
-            encoder=self.encoder,
-            pooling=self.pooling,
-            plan=Plan.build(self.metrics, self.normalize, self.shots, self.ways),
-            prefix=self.log_prefix or self.name,
-            device=trainer.strategy.root_device,
-            precision=trainer.precision_plugin.forward_context,
-            convert=trainer.precision_plugin.convert_input,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            reduce=self._sum_over_ranks(trainer),
-            preprocess=self.preprocess,
-        )
+        self.engine_ = build_engine(self, trainer, pl_module)
         rank_zero_info(self.engine_.message)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -325,9 +312,3 @@ class ProbeCallback(Callback):
 
     def _elapsed(self) -> float:
         return self.train_seconds_ + time.monotonic() - self._clock_
-
-    @staticmethod
-    def _sum_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
-        if trainer.world_size == 1:
-            return None
-        return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")
