@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torchmetrics import Metric
 
 from dnc_lightning.callbacks.arguments import check_arguments
@@ -169,8 +170,10 @@ class ProbeCallback(Callback):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             reduce=self._sum_over_ranks(trainer),
+            replicated=_is_replicated(trainer.strategy.model),
         )
         rank_zero_info(self.engine_.message)
+        self._tell(self.engine_.cautions)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records and probe before the first step."""
@@ -301,3 +304,7 @@ class ProbeCallback(Callback):
         if trainer.world_size == 1:
             return None
         return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")
+
+
+def _is_replicated(model: Any) -> bool:
+    return isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
