@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.measure import Plan
@@ -37,6 +38,7 @@ def build_engine(
         rank=trainer.global_rank,
         world_size=trainer.world_size,
         reduce=_sum_over_ranks(trainer),
+        replicated=_is_replicated(trainer.strategy.model),
         preprocess=callback.preprocess,
     )
 
@@ -45,3 +47,7 @@ def _sum_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
     if trainer.world_size == 1:
         return None
     return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")
+
+
+def _is_replicated(model: Any) -> bool:
+    return isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)

@@ -175,6 +175,7 @@ class ProbeCallback(Callback):
     def _build(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.engine_ = build_engine(self, trainer, pl_module)
         rank_zero_info(self.engine_.message)
+        self._tell(self.engine_.cautions)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records and probe before the first step."""
