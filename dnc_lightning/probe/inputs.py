@@ -34,7 +34,7 @@ class Summary:
     @classmethod
     def of(cls, images: Tensor) -> Summary:
         """Summarise images [N, C, H, W] of any type."""
-        values = images.detach().double()
+        values = images.detach().float()  # MPS has no float64
         low, high = torch.aminmax(values)
         std, mean = torch.std_mean(values, correction=0)
         numbers = torch.stack([low, high, mean, std]).tolist()

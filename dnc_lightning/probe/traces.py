@@ -80,7 +80,7 @@ def traced(module: nn.Module, images: int) -> Iterator[Trace]:
             if last is not None:
                 features = output.shape[-1 if last else 1]
                 positions = math.prod(output.shape[1:]) // features
-                mark = float(output.detach().double().pow(3).sum())
+                mark = float(output.detach().float().pow(3).sum())
                 trace.calls.append(Call(weakref.ref(output), last, positions, features, mark))
 
     hooks = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in module.modules()]

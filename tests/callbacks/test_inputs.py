@@ -348,7 +348,7 @@ def test_summaries_merge() -> None:
     a, b = torch.randn(3, 3, 4, 4), 2 * torch.randn(5, 3, 4, 4) + 1
     both, merged = Summary.of(torch.cat([a, b])), Summary.of(a).merge(Summary.of(b))
     for name in ("images", "channels", "floating", "low", "high", "mean", "std"):
-        assert getattr(merged, name) == pytest.approx(getattr(both, name), rel=1e-9)
+        assert getattr(merged, name) == pytest.approx(getattr(both, name), rel=1e-5)
     assert not differ(merged, both)
     assert differ(Summary.of(a), Summary.of(a[:, :1]))
     assert differ(Summary.of(a), Summary.of(a.to(torch.uint8)))
