@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from dnc_lightning.probe.probe_set import ProbeSet
 
@@ -36,3 +37,16 @@ def check_arguments(
         )
     if not name or "/" in name:
         raise ValueError(f"name must be a folder name, got {name!r}.")
+
+
+def check_preprocess(preprocess: Any) -> None:
+    """Refuse a `preprocess` that cannot be called.
+
+    Raises:
+        ValueError: It is neither None nor callable.
+    """
+    if preprocess is not None and not callable(preprocess):
+        raise ValueError(
+            "preprocess must be a callable (module, images) -> images, got "
+            f"{type(preprocess).__name__}."
+        )

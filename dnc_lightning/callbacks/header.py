@@ -26,6 +26,7 @@ def run_header(
         "name": callback.name,
         "encoders": list(engine.names),
         "sources": {encoder.name: encoder.source for encoder in engine.embedder.encoders},
+        "layouts": {encoder.name: str(encoder.layout) for encoder in engine.embedder.encoders},
         "tasks": {name: list(task.classes) for name, task in tasks.items()},
         "prefixes": {e: {t: engine.key(e, t) for t in tasks} for e in engine.names},
         "probe": {
@@ -39,6 +40,7 @@ def run_header(
             "dtype": str(engine.image_dtype).removeprefix("torch."),
         },
         "pooling": callback.pooling,
+        "preprocess": getattr(callback.preprocess, "__qualname__", callback.preprocess and "given"),
         "normalize": callback.normalize,
         "precision": str(trainer.precision),
         "shots": list(callback.shots),

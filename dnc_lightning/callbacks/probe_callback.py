@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from dnc_lightning.callbacks.arguments import check_arguments
+from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess
+from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule
-from dnc_lightning.probe.encoders import Pooling
-from dnc_lightning.probe.engine import ProbeEngine, ProbeResult
-from dnc_lightning.probe.measure import Plan, check_metrics
+from dnc_lightning.probe.encoders import MissingEncoderError
+from dnc_lightning.probe.engine import ProbeResult
+from dnc_lightning.probe.measure import check_metrics
+from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.reporting.records import Record
 
@@ -41,10 +44,14 @@ class ProbeCallback(Callback):
         probe: The labelled images.
         encoder: What to embed with: a dotted path below the LightningModule ("backbone"), a path
             and a layer inside it ("backbone:layer3"), a callable `(module, images) -> [N, D]`, or a
-            mapping name -> any of these. None tries the usual names, then `forward`, and says
-            which it took.
-        pooling: How outputs [N, T, D] and [N, D, H, W] become [N, D]: "cls", "mean", or "auto",
-            the class token where the encoder has one and the mean elsewhere.
+            mapping name -> any of these. None tries the usual names, then `forward`, on a few
+            images, and says which it took.
+        pooling: How tokens [N, T, D] and maps [N, D, H, W] or [N, H, W, D] become [N, D]: "cls",
+            the class token; "mean", the mean of patches, without class and register tokens; or
+            "auto", the class token where one is among the tokens and the mean elsewhere.
+        preprocess: What training does to images between the data set and the encoder, such as the
+            module's transfer hooks: `(module, images [N, C, H, W]) -> images`, on the device, in
+            evaluation mode, for images as the probe set gives them, uint8 as floats in [0, 1].
         normalize: L2-normalise features first, as in the training curves of arXiv:2603.03530.
         metrics: "collapse", "few_shot", "orthogonality" (of several tasks), "variance", and any
             torchmetrics.Metric that takes (features, labels); None is every built-in one.
@@ -93,11 +100,13 @@ class ProbeCallback(Callback):
         log_prefix: str | None = None,
         dirpath: str | Path | None = None,
         examples: bool = True,
+        preprocess: Callable[[Any, Tensor], Tensor] | None = None,
     ) -> None:
         self._steps = step_schedule(
             schedule, every_n_train_steps, every_n_epochs, train_time_interval
         )
         check_arguments(probe, pooling, shots, ways, max_overhead, name)
+        check_preprocess(preprocess)
         check_metrics(metrics)
         self.probe = probe
         self.encoder = encoder
@@ -115,6 +124,7 @@ class ProbeCallback(Callback):
         self.log_prefix = log_prefix
         self.dirpath = dirpath
         self.examples = examples
+        self.preprocess = preprocess
         self._reset()
 
     def _reset(self) -> None:
@@ -128,6 +138,7 @@ class ProbeCallback(Callback):
         self._recorder_ = Recorder()
         self._resumed_from_: Path | None = None
         self._told_: set[str] = set()
+        self._found_: list[str] = []  # warnings for the next record
 
     @property
     def state_key(self) -> str:
@@ -156,24 +167,20 @@ class ProbeCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the encoders, decode the images, and try both on a few of them."""
-        self.engine_ = ProbeEngine.build(
-            self.probe,
-            pl_module,
-            encoder=self.encoder,
-            pooling=self.pooling,
-            plan=Plan.build(self.metrics, self.normalize, self.shots, self.ways),
-            prefix=self.log_prefix or self.name,
-            device=trainer.strategy.root_device,
-            precision=trainer.precision_plugin.forward_context,
-            convert=trainer.precision_plugin.convert_input,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            reduce=self._sum_over_ranks(trainer),
-        )
+        vars(self).pop("engine_", None)
+        # The module's own on_fit_start, which comes next, may make what is missing.
+        with suppress(MissingEncoderError):
+            self._build(trainer, pl_module)
+
+    def _build(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.engine_ = build_engine(self, trainer, pl_module)
         rank_zero_info(self.engine_.message)
+        self._tell(self.engine_.cautions)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records and probe before the first step."""
+        if not hasattr(self, "engine_"):
+            self._build(trainer, pl_module)
         self._clock_ = self._last_time_ = time.monotonic()
         trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
         if trainer.is_global_zero and not trial and self.run_dir_ is None:
@@ -190,10 +197,20 @@ class ProbeCallback(Callback):
         if self.last_step_ < 0:
             self._probe(trainer)
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at what the first batches give the encoders."""
+        if trainer.is_global_zero:
+            self.engine_.inputs.begin(batch)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Probe if the step or the clock is due."""
+        if trainer.is_global_zero:
+            self._found_ += self.engine_.inputs.end(batch, trainer.datamodule)  # type: ignore[attr-defined]
+            self._tell(self._found_)
         step = trainer.global_step
         if step != self.last_step_ and step >= self.not_before_:
             due = step >= self.next_step_
@@ -243,6 +260,7 @@ class ProbeCallback(Callback):
         final = final or 0 < trainer.estimated_stepping_batches <= step
         thorough = final or self.last_step_ < 0
         result = self.engine_.probe(thorough=thorough)
+        result.warnings, self._found_ = [*self._found_, *result.warnings], []
         self._last_time_ = time.monotonic()
         seconds = self._last_time_ - began
         self.probe_seconds_ += seconds
@@ -295,9 +313,3 @@ class ProbeCallback(Callback):
 
     def _elapsed(self) -> float:
         return self.train_seconds_ + time.monotonic() - self._clock_
-
-    @staticmethod
-    def _sum_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
-        if trainer.world_size == 1:
-            return None
-        return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")

@@ -20,10 +20,14 @@ SETTLED = 0.01
 def unsettled_batch_norms(modules: Iterable[nn.Module]) -> list[_BatchNorm]:
     """BatchNorm layers in training mode whose running statistics still hold their initial values.
 
-    After n batches a running average with momentum m is (1 - m)^n initial value; layers are taken
-    while that is more than 1 %, 43 batches at torch's default m = 0.1. A pretrained layer has
-    counted its batches, and a frozen one is in evaluation mode: both mean the statistics that they
-    hold. Call it before the modules are put into evaluation mode.
+    The statistics decide: mean 0 and variance 1 throughout are those of a layer that has seen
+    nothing, whatever it has counted. After n batches a running average with momentum m is
+    (1 - m)^n initial value; layers are taken while the counter says that this is more than 1 %, 43
+    batches at torch's default m = 0.1, unless a variance is smaller than what would be left of the
+    initial one, which shows that the counter was averaged, copied or lost. A counter at 0 beside
+    other statistics is the same: weight files without counters leave it. A frozen layer is in
+    evaluation mode, which means the statistics that it holds. Call it before the modules are put
+    into evaluation mode.
     """
     return [
         layer
@@ -32,8 +36,8 @@ def unsettled_batch_norms(modules: Iterable[nn.Module]) -> list[_BatchNorm]:
         if isinstance(layer, _BatchNorm)
         and layer.training
         and layer.running_mean is not None
-        and layer.num_batches_tracked is not None
-        and _initial_share(layer) > SETTLED
+        and layer.running_var is not None
+        and _unsettled(layer)
     ]
 
 
@@ -76,11 +80,16 @@ def calibrated(layers: list[_BatchNorm], passes: Iterable[Callable[[], Any]]) ->
             _variance(layer).copy_(variance)
 
 
-def _initial_share(layer: _BatchNorm) -> float:
+def _unsettled(layer: _BatchNorm) -> bool:
+    mean, variance = _mean(layer), _variance(layer)
+    if bool((mean == 0).all()) and bool((variance == 1).all()):
+        return True
     batches = 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
-    if layer.momentum is None:
-        return float(batches == 0)
-    return float((1 - layer.momentum) ** batches)
+    if batches == 0 or layer.momentum is None:  # None averages over all batches
+        return False
+    share = float((1 - layer.momentum) ** batches)
+    # With a margin for the rounding of the variance's own type.
+    return share > SETTLED and float(variance.min()) >= share * 0.99
 
 
 def _mean(layer: _BatchNorm) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import calibrated
-from dnc_lightning.probe.encoders import Encoder, Pooling, run_encoders
+from dnc_lightning.probe.encoders import Encoder, encoder_outputs, run_encoders
 from dnc_lightning.probe.isolation import evaluating, isolated_rng
+from dnc_lightning.probe.traces import Trace, traced
 
 BATCH_SIZE = 256
 
@@ -25,10 +27,10 @@ class Embedder:
 
     module: nn.Module
     encoders: tuple[Encoder, ...]
-    pooling: Pooling
     device: torch.device
     precision: Callable[[], AbstractContextManager[object]] = nullcontext
     convert: Callable[[Tensor], Tensor] = lambda images: images
+    preprocess: Callable[[Any, Tensor], Tensor] | None = None
     batch_size: int = BATCH_SIZE
 
     def embed(self, bank: ImageBank) -> dict[str, Tensor]:
@@ -61,14 +63,42 @@ class Embedder:
             with calibrated(layers, passes):
                 return self._pass(bank)
 
+    def trace(self, encoder: Encoder, images: Tensor) -> Trace:
+        """Run one encoder on images [N, C, H, W] as a probe does, and watch it.
+
+        Raises:
+            ValueError: `preprocess` returns no images.
+        """
+        with self._quiet():
+            images = self._prepare(images)
+            with traced(self.module, len(images)) as trace, self.precision():
+                trace.output = encoder_outputs(self.module, (encoder,), images)[encoder.name]
+        torch.clear_autocast_cache()
+        return trace
+
     @contextmanager
     def _quiet(self) -> Iterator[None]:
         with isolated_rng(self.device), evaluating(self.module), torch.no_grad():
             yield
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
+        images = self._prepare(images)
         with self.precision():
-            return run_encoders(self.module, self.encoders, self.convert(images), self.pooling)
+            return run_encoders(self.module, self.encoders, images)
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        # Lightning, too, converts a batch first and runs transfer hooks without autocast.
+        converted = self.convert(images)
+        if self.preprocess is None:
+            return converted
+        made = self.preprocess(self.module, converted)
+        if not isinstance(made, Tensor) or made.ndim != 4 or len(made) != len(images):
+            got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise ValueError(
+                f"preprocess must return images [N, C, H, W] for N={len(images)} images, got "
+                f"{got}. Return the tensor of images alone, such as batch[0]."
+            )
+        return made
 
     def _pass(self, bank: ImageBank) -> dict[str, Tensor]:
         parts = [self._run(images) for images in bank.batches(self.batch_size, self.device)]

@@ -1,15 +1,16 @@
-"""Find the encoder in a module, run it, and pool what it returns to [N, D]."""
+"""Find the encoder in a module and run it."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-Pooling = Literal["auto", "cls", "mean"]
+from dnc_lightning.probe.pooling import Layout, pool
+
 EncoderLike = str | Callable[[Any, Tensor], Tensor]
 
 ENCODER_NAMES = (
@@ -24,7 +25,10 @@ ENCODER_NAMES = (
     "model.backbone",
     "model.encoder",
 )
-"""Attributes tried when no encoder is named; the first that is a module is taken."""
+"""Attributes tried when no encoder is named; the first that runs on images is taken."""
+
+LAST_NAMES = ("model", "net", "network")
+"""Tried after these where a module has no `forward` of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,45 @@ class Encoder:
     root: str | None  # dotted path of the module to run; "" is the module itself; None: a callable
     layer: str | None = None  # dotted path below the root whose output is taken
     function: Callable[[Any, Tensor], Tensor] | None = None
+    layout: Layout | None = None  # of its output; None until it was tried
+
+    @property
+    def expression(self) -> str:
+        """Python that calls it, for remedies."""
+        if self.root is None or self.layer is not None:
+            return "features(module, images)"
+        return f"module.{self.root}(images)" if self.root else "module(images)"
+
+
+class MissingEncoderError(ValueError):
+    """A path that the module does not have, or not yet."""
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """The encoders of a module and what to tell the user about the choice."""
+    """What to embed with: the first of the alternatives that runs on images."""
 
-    encoders: tuple[Encoder, ...]
-    message: str
+    alternatives: tuple[tuple[Encoder, ...], ...]  # one only where the user has named it
+    by_name: bool  # the alternatives are guesses from names
+    others: tuple[str, ...] = ()  # what else there is to choose
+
+    def message(self, encoders: tuple[Encoder, ...], failed: Mapping[str, str]) -> str:
+        """Say what is probed and why: `encoders` is taken, `failed` did not run, for a reason."""
+        taken = ", ".join(f"{e.source} ({e.layout})" if e.layout else e.source for e in encoders)
+        message = f"Probing {taken}"
+        if not self.by_name:
+            return f"{message}."
+        if encoders[0].root == "":
+            message += ", the module's own forward"
+        else:
+            message += ", the first of the names that dnc_lightning looks for"
+        if failed:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            message += f" that gives features of images ({reasons})"
+        others = [name for name in self.others if name not in failed and name != encoders[0].source]
+        if others:
+            message += f". Also there: {', '.join(others)}; name one or several with encoder="
+        return f"{message}."
 
 
 def find_encoders(
@@ -51,7 +86,8 @@ def find_encoders(
 ) -> Lookup:
     """Resolve an encoder argument against a module.
 
-    The rule for None: the first of `ENCODER_NAMES` that the module has, else its `forward`.
+    The rule for None: the first that runs on images of those `ENCODER_NAMES` that the module has,
+    then its `forward`, or without one of its own `LAST_NAMES`.
     A path "backbone:layer3" runs `backbone` and takes the output of its submodule `layer3`.
 
     Args:
@@ -60,10 +96,11 @@ def find_encoders(
             None.
 
     Returns:
-        The encoders, and a sentence saying which were taken and what else was there.
+        The alternatives, to be tried in their order.
 
     Raises:
-        ValueError: a path that does not exist (near names are listed), or nothing to run.
+        MissingEncoderError: a path that does not exist (near names are listed), or nothing to run.
+        ValueError: an argument of the wrong type.
     """
     if encoder is None:
         return _default(module)
@@ -74,7 +111,7 @@ def find_encoders(
     else:
         name = encoder if isinstance(encoder, str) else getattr(encoder, "__name__", "encoder")
         found = (_resolve(module, name, encoder),)
-    return Lookup(found, f"Probing {', '.join(e.source for e in found)}.")
+    return Lookup((found,), by_name=False)
 
 
 def encoder_modules(module: nn.Module, encoders: tuple[Encoder, ...]) -> list[nn.Module]:
@@ -86,24 +123,39 @@ def encoder_modules(module: nn.Module, encoders: tuple[Encoder, ...]) -> list[nn
 
 
 def run_encoders(
-    module: nn.Module, encoders: tuple[Encoder, ...], images: Tensor, pooling: Pooling
+    module: nn.Module, encoders: tuple[Encoder, ...], images: Tensor
 ) -> dict[str, Tensor]:
     """Embed one batch with every encoder, each root run once.
 
     Args:
         module: The LightningModule.
-        encoders: From `find_encoders`.
+        encoders: From `try_encoders`, which fixes their layouts.
         images: [N, C, H, W].
-        pooling: "cls" takes the first token, "mean" averages tokens or positions, "auto" takes
-            the first token of encoders that have a class token and averages otherwise.
 
     Returns:
         Encoder name -> features [N, D].
 
     Raises:
-        ValueError: an output that is no feature tensor; names the encoder and the remedy.
+        ValueError: an output unlike that of the trial.
     """
-    features: dict[str, Tensor] = {}
+    outputs = encoder_outputs(module, encoders, images)
+    features = {}
+    for encoder in encoders:
+        assert encoder.layout is not None
+        output = outputs[encoder.name]
+        features[encoder.name] = pool(output, len(images), encoder.layout, encoder.source)
+    return features
+
+
+def encoder_outputs(
+    module: nn.Module, encoders: tuple[Encoder, ...], images: Tensor
+) -> dict[str, Any]:
+    """Run every encoder on one batch, each root once; encoder name -> what it returned.
+
+    Raises:
+        ValueError: a layer that does not run.
+    """
+    outputs: dict[str, Any] = {}
     for root in dict.fromkeys(encoder.root for encoder in encoders if encoder.function is None):
         assert root is not None
         target = module.get_submodule(root)
@@ -125,40 +177,11 @@ def run_encoders(
                     f"encoder {member.source!r}: {root!r} did not run its layer {member.layer!r}. "
                     "Name a layer that its forward pass goes through."
                 )
-            value = output if member.layer is None else captured[member.layer]
-            features[member.name] = pool(value, images, pooling, target, member.source)
+            outputs[member.name] = output if member.layer is None else captured[member.layer]
     for encoder in encoders:
         if encoder.function is not None:
-            output = encoder.function(module, images)
-            features[encoder.name] = pool(output, images, pooling, module, encoder.source)
-    return {encoder.name: features[encoder.name] for encoder in encoders}
-
-
-def pool(output: Any, images: Tensor, pooling: Pooling, module: nn.Module, source: str) -> Tensor:
-    """Reduce [N, D], [N, T, D] or [N, D, H, W] to features [N, D]."""
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        raise ValueError(
-            f"encoder {source!r} must return a floating point tensor [N, D], [N, T, D] or "
-            f"[N, D, H, W], got {type(output).__name__}. Pass encoder=lambda module, images: ... "
-            "that picks the features out of it."
-        )
-    if output.ndim not in (2, 3, 4) or output.shape[0] != images.shape[0]:
-        raise ValueError(
-            f"encoder {source!r} must return [N, D], [N, T, D] or [N, D, H, W] for "
-            f"N={images.shape[0]} images, got {list(output.shape)}. Pass encoder=lambda module, "
-            "images: ... that returns one feature vector an image."
-        )
-    if output.ndim == 2:
-        return output
-    if output.ndim == 4:
-        if pooling == "cls":
-            raise ValueError(
-                f"encoder {source!r} returns maps [N, D, H, W], which have no class token. "
-                'Use pooling="auto" or "mean".'
-            )
-        return output.mean((2, 3))
-    first = pooling == "cls" or (pooling == "auto" and _has_class_token(module))
-    return output[:, 0] if first else output.mean(1)
+            outputs[encoder.name] = encoder.function(module, images)
+    return outputs
 
 
 def _keep(captured: dict[str, Any], layer: str) -> Callable[..., None]:
@@ -168,31 +191,28 @@ def _keep(captured: dict[str, Any], layer: str) -> Callable[..., None]:
     return hook
 
 
-def _has_class_token(module: nn.Module) -> bool:
-    names = ("cls_token", "class_token")
-    return any(isinstance(getattr(m, n, None), Tensor) for m in module.modules() for n in names)
-
-
 def _default(module: nn.Module) -> Lookup:
     found = [path for path in ENCODER_NAMES if _module_at(module, path) is not None]
-    if found:
-        encoder = Encoder(name=found[0], source=found[0], root=found[0])
-        message = f"Probing `{found[0]}`, the first of the names that dnc_lightning looks for."
-        others = found[1:] + [
-            name for name, _ in module.named_children() if "teacher" in name or "momentum" in name
-        ]
-        if others:
-            message += f" Also there: {', '.join(others)}; name one or several with encoder=."
-        return Lookup((encoder,), message)
-    if not _overrides_forward(module):
+    roots = {path: path for path in found}
+    if _overrides_forward(module):
+        roots["forward"] = ""
+    else:
+        roots |= {path: path for path in LAST_NAMES if _module_at(module, path) is not None}
+    if not roots:
         children = [name for name, _ in module.named_children()]
-        raise ValueError(
+        raise MissingEncoderError(
             f"no encoder found in {type(module).__name__}: it has none of "
-            f"{', '.join(ENCODER_NAMES)} and no forward. Name one with ProbeCallback(encoder=...); "
-            f"its submodules are {children}."
+            f"{', '.join((*ENCODER_NAMES, *LAST_NAMES))} and no forward. Name one with "
+            f"ProbeCallback(encoder=...); its submodules are {children}."
         )
-    message = f"Probing {type(module).__name__}.forward: it has none of {', '.join(ENCODER_NAMES)}."
-    return Lookup((Encoder(name="forward", source="forward", root=""),), message)
+    others = found + [
+        name for name, _ in module.named_children() if "teacher" in name or "momentum" in name
+    ]
+    return Lookup(
+        tuple((Encoder(name=name, source=name, root=root),) for name, root in roots.items()),
+        by_name=True,
+        others=tuple(dict.fromkeys(others)),
+    )
 
 
 def _overrides_forward(module: nn.Module) -> bool:
@@ -220,7 +240,7 @@ def _resolve(module: nn.Module, name: str, encoder: EncoderLike) -> Encoder:
             names = [n for n, _ in base.named_modules() if n]
             near = difflib.get_close_matches(path, names, n=5, cutoff=0.4)
             hint = near or [n for n, _ in base.named_children()]
-            raise ValueError(
+            raise MissingEncoderError(
                 f"encoder path {encoder!r} does not exist in {type(module).__name__}: no module "
                 f"{path!r}. Near names: {', '.join(hint) or 'none'}."
             )

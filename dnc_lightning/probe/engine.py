@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +14,19 @@ from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
+from dnc_lightning.probe.batches import companies, depends_on_batch
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, unsettled_batch_norms
 from dnc_lightning.probe.embed import Embedder
-from dnc_lightning.probe.encoders import (
-    EncoderLike,
-    Pooling,
-    encoder_modules,
-    find_encoders,
-)
+from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
+from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import Measurement, Plan, measure
+from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
+from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
+from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 
-TRIAL_IMAGES = 2
-"""Images that the encoders are tried on before training."""
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -53,7 +53,11 @@ class ProbeEngine:
     prefix: str
     shards: dict[str, Shard]  # task -> where the samples stand; empty for one process
     reduce: Reduce | None
+    inputs: InputCheck  # of what training gives the encoders
     message: str  # which encoders were taken
+    remarks: list[str]  # notes for the next record
+    cautions: tuple[str, ...]  # what holds of all values; said at the start and in every record
+    ranks: Ranks | None  # None for one process
     image_shape: torch.Size
     image_dtype: torch.dtype
 
@@ -73,20 +77,28 @@ class ProbeEngine:
         rank: int,
         world_size: int,
         reduce: Reduce | None,
+        preprocess: Callable[[nn.Module, Tensor], Tensor] | None = None,
+        replicated: bool = False,
     ) -> ProbeEngine:
-        """Find the encoders, decode rank's shard `rank::world_size`, and try them on two images.
+        """Find the encoders, decode rank's shard `rank::world_size`, and try them on a few images.
+
+        Args are those of the class and of ProbeCallback; with `replicated`, every rank holds all
+        parameters.
 
         Raises:
-            ValueError: an encoder that does not exist, cannot take the images, or returns no
-                features; images that do not stack.
+            MissingEncoderError: an encoder that does not exist.
+            ValueError: an encoder that cannot take the images, or returns no features or an
+                ambiguous layout; images that do not stack.
         """
         lookup = find_encoders(module, encoder)
-        embedder = Embedder(module, lookup.encoders, pooling, device, precision, convert)
-        trial = ImageBank.build(
-            probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
+        embedder = Embedder(module, (), device, precision, convert, preprocess)
+        trial, company, other = (
+            ImageBank.build(probe.image, positions, torch.device("cpu"), progress=False)
+            for positions in (range(min(TRIAL_IMAGES, len(probe))), *companies(len(probe)))
         )
-        features = _try(embedder, trial)
-        images = next(trial.batches(1, torch.device("cpu")))
+        images = next(trial.batches(TRIAL_IMAGES, device))
+        tried = try_encoders(module, lookup, images, pooling, embedder.trace)
+        embedder.encoders = tried.encoders
         bank = ImageBank.build(
             probe.image, range(rank, len(probe), world_size), device, progress=rank == 0
         )
@@ -107,7 +119,7 @@ class ProbeEngine:
             embedder=embedder,
             bank=bank,
             calibration=calibration,
-            empty={name: value[:0] for name, value in features.items()},
+            empty=tried.empty,
             plan=plan,
             prefix=prefix,
             shards={
@@ -116,7 +128,11 @@ class ProbeEngine:
                 if reduce is not None
             },
             reduce=reduce,
-            message=lookup.message,
+            inputs=InputCheck(module, tried.watched, images, preprocess is not None),
+            message=tried.message,
+            remarks=[tried.message] if tried.failed else [],
+            cautions=depends_on_batch(embedder, embedder.embed(company), other),
+            ranks=None if reduce is None else Ranks(rank, reduce, device, replicated),
             image_shape=images.shape[1:],
             image_dtype=images.dtype if trial.images is None else trial.images.dtype,
         )
@@ -139,8 +155,9 @@ class ProbeEngine:
     def probe(self, *, thorough: bool = False) -> ProbeResult:
         """Embed and measure; never raises.
 
-        While BatchNorm layers still hold their initial statistics, they borrow those of probe
-        images, and the values without are kept as `uncalibrated`.
+        All ranks embed with the state of rank 0, which a checkpoint would hold. While BatchNorm
+        layers still hold their initial statistics, they borrow those of probe images, and the
+        values without are kept as `uncalibrated`.
 
         Args:
             thorough: Also compute what takes longer than the rest, see `measure`.
@@ -148,36 +165,37 @@ class ProbeEngine:
         Returns:
             The numbers, the same on every rank; without scalars of an encoder that failed.
         """
-        result = ProbeResult()
-        features = self._attempt(result, lambda: self.embedder.embed(self.bank))
-        if features is None:
-            return result
+        result = ProbeResult(notes=[*self.cautions, *self.remarks])
+        self.remarks = []
         modules = encoder_modules(self.embedder.module, self.embedder.encoders)
-        layers = unsettled_batch_norms(modules)
-        if layers:
-            raw = ProbeResult()
-            self._measure(features, raw)
-            result.uncalibrated = raw.scalars
-            result.notes.append(
-                f"The running statistics of {len(layers)} BatchNorm layers still hold their "
-                "initial values: for this probe they borrowed those of probe images. The values "
-                "without are kept as uncalibrated."
-            )
-            features = self._attempt(
-                result,
-                lambda: self.embedder.embed_calibrated(layers, self.bank, self.calibration()),
-            )
+        with ExitStack() as stack:
+            state = state_of_rank_zero(modules, self.ranks)
+            if self._attempt(result, lambda: stack.enter_context(state)) is None:
+                return result
+            features = self._attempt(result, lambda: self.embedder.embed(self.bank))
+            layers = unsettled_batch_norms(modules)
+            if features is not None and layers:
+                raw = ProbeResult()
+                self._measure({**self.empty, **features}, raw)
+                result.uncalibrated = raw.scalars
+                result.notes.append(
+                    f"The running statistics of {len(layers)} BatchNorm layers still hold their "
+                    "initial values: for this probe they borrowed those of probe images. The "
+                    "values without are kept as uncalibrated."
+                )
+                features = self._attempt(
+                    result,
+                    lambda: self.embedder.embed_calibrated(layers, self.bank, self.calibration()),
+                )
         if features is not None:
-            self._measure(features, result, thorough)
+            self._measure({**self.empty, **features}, result, thorough)
         return result
 
-    def _attempt(
-        self, result: ProbeResult, embed: Callable[[], dict[str, Tensor]]
-    ) -> dict[str, Tensor] | None:
-        """Embed, or agree over all ranks that one of them failed, lest the others wait for it."""
-        features, failed = None, torch.zeros((), device=self.device)
+    def _attempt(self, result: ProbeResult, action: Callable[[], _T]) -> _T | None:
+        """Act, or agree over all ranks that one of them failed, lest the others wait for it."""
+        value, failed = None, torch.zeros((), device=self.device)
         try:
-            features = {**self.empty, **embed()}
+            value = action()
         except Exception as error:
             failed += 1
             result.warnings.append(f"The probe failed and is skipped: {error!r}. Training goes on.")
@@ -185,7 +203,7 @@ class ProbeEngine:
             failed = self.reduce(failed)
         if int(failed) and not result.warnings:
             result.warnings.append("The probe failed on another rank and is skipped.")
-        return None if int(failed) else features
+        return None if int(failed) else value
 
     def _measure(
         self, features: dict[str, Tensor], result: ProbeResult, thorough: bool = False
@@ -208,17 +226,3 @@ class ProbeEngine:
         result.matrices.update({f"{encoder}/{part}/{k}": m for k, m in found.matrices.items()})
         result.notes.extend(f"{key}: {text}" for text in found.notes)
         result.warnings.extend(f"{key}: {text}" for text in found.warnings)
-
-
-def _try(embedder: Embedder, trial: ImageBank) -> dict[str, Tensor]:
-    try:
-        return embedder.embed(trial)
-    except ValueError:
-        raise
-    except Exception as error:
-        sources = ", ".join(repr(encoder.source) for encoder in embedder.encoders)
-        shape = list(next(trial.batches(1, torch.device("cpu"))).shape[1:])
-        raise ValueError(
-            f"encoder {sources} failed on float probe images of shape {shape}: {error}. Pass "
-            "ProbeSet(transform=...) that makes the images it expects, or another encoder=."
-        ) from error

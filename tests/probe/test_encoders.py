@@ -7,25 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from dnc_lightning.probe.encoders import find_encoders, pool, run_encoders
+from dnc_lightning.probe.embed import Embedder
+from dnc_lightning.probe.encoders import find_encoders, run_encoders
+from dnc_lightning.probe.pooling import check_output
+from dnc_lightning.probe.trial import Trial, try_encoders
 
 IMAGES = torch.rand(2, 3, 8, 8)
-
-
-class Tokens(nn.Module):
-    def __init__(self, cls: bool) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, 5, 4, 4)
-        if cls:
-            self.cls_token = nn.Parameter(torch.full((1, 1, 5), 7.0))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        tokens = self.proj(x).flatten(2).transpose(1, 2)
-        return (
-            torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1)
-            if hasattr(self, "cls_token")
-            else tokens
-        )
 
 
 def module(**children: nn.Module) -> pl.LightningModule:
@@ -35,8 +22,13 @@ def module(**children: nn.Module) -> pl.LightningModule:
     return built
 
 
-def embed(m: nn.Module, encoder: Any = None, pooling: str = "auto") -> dict[str, torch.Tensor]:
-    return run_encoders(m, find_encoders(m, encoder).encoders, IMAGES, pooling)
+def tried(m: nn.Module, encoder: Any = None) -> Trial:
+    embedder = Embedder(m, (), torch.device("cpu"))
+    return try_encoders(m, find_encoders(m, encoder), IMAGES, "auto", embedder.trace)
+
+
+def embed(m: nn.Module, encoder: Any = None) -> dict[str, torch.Tensor]:
+    return run_encoders(m, tried(m, encoder).encoders, IMAGES)
 
 
 def conv() -> nn.Module:
@@ -45,9 +37,10 @@ def conv() -> nn.Module:
 
 def test_the_rule_for_no_encoder() -> None:
     m = module(student_backbone=conv(), teacher_backbone=conv(), encoder=conv())
-    lookup = find_encoders(m, None)
-    assert lookup.encoders[0].source == "encoder"
-    assert "student_backbone, teacher_backbone; name one or several with encoder=" in lookup.message
+    trial = tried(m)
+    assert trial.encoders[0].source == "encoder"
+    assert "student_backbone, teacher_backbone; name one or several with encoder=" in trial.message
+    assert not trial.failed
 
 
 def test_forward_is_the_last_resort() -> None:
@@ -55,10 +48,43 @@ def test_forward_is_the_last_resort() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)
 
-    assert "Probing Plain.forward" in find_encoders(Plain(), None).message
+    assert "Probing forward ([N, D]), the module's own forward" in tried(Plain()).message
     assert torch.equal(embed(Plain())["forward"], IMAGES.flatten(1))
     with pytest.raises(ValueError, match=r"no encoder found .* submodules are \['stem'\]"):
         find_encoders(module(stem=conv()), None)
+
+
+class Transformer(nn.Module):
+    """Like torchvision's: its attribute `encoder` takes tokens, not images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj, self.encoder = nn.Conv2d(3, 5, 4, 4), nn.LayerNorm(5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(self.proj(x).flatten(2).transpose(1, 2)).mean(1)
+
+
+def test_a_name_that_does_not_run_on_images_gives_way_to_the_next() -> None:
+    class Forward(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Transformer()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x)
+
+    m = Forward()
+    assert torch.equal(embed(m)["forward"], m.model(IMAGES))
+    assert tried(m).failed
+    assert "Probing forward ([N, D]), the module's own forward that gives" in tried(m).message
+    assert "(model.encoder: Given normalized_shape=[5]" in tried(m).message
+    m = module(model=Transformer())
+    assert torch.equal(embed(m)["model"], m.model(IMAGES))
+    with pytest.raises(ValueError, match=r"'model.encoder' failed on float probe images of shape"):
+        tried(m, "model.encoder")
+    with pytest.raises(ValueError, match=r"no encoder of .* features .*encoder: Given normal"):
+        tried(module(encoder=nn.LayerNorm(5), backbone=nn.LayerNorm(6)))
 
 
 def test_a_wrong_path_lists_near_names() -> None:
@@ -84,15 +110,15 @@ def test_layers_student_and_teacher_in_one_pass() -> None:
             return super().forward(x)
 
     m = module(student=Counted(conv(), nn.ReLU(), nn.Conv2d(4, 6, 3)), teacher=conv())
-    out = embed(
-        m,
-        {
-            "early": "student:1",
-            "late": "student",
-            "teacher": "teacher",
-            "own": lambda m, x: x[:, 0, 0],
-        },
-    )
+    views = {
+        "early": "student:1",
+        "late": "student",
+        "teacher": "teacher",
+        "own": lambda m, x: x[:, 0, 0],
+    }
+    encoders = tried(m, views).encoders
+    calls.clear()
+    out = run_encoders(m, encoders, IMAGES)
     assert calls == [2]
     assert list(out) == ["early", "late", "teacher", "own"]
     assert torch.equal(out["early"], m.student[0](IMAGES).relu().mean((2, 3)))
@@ -108,25 +134,15 @@ def test_a_layer_that_does_not_run_is_named() -> None:
         embed(module(backbone=backbone), "backbone:unused")
 
 
-@pytest.mark.parametrize("cls", [True, False])
-def test_pooling_of_tokens(cls: bool) -> None:
-    m = module(backbone=Tokens(cls))
-    tokens = m.backbone(IMAGES)
-    assert torch.equal(embed(m)["backbone"], tokens[:, 0] if cls else tokens.mean(1))
-    assert torch.equal(embed(m, pooling="cls")["backbone"], tokens[:, 0])
-    assert torch.equal(embed(m, pooling="mean")["backbone"], tokens.mean(1))
-
-
 @pytest.mark.parametrize(
-    ("output", "pooling", "match"),
+    ("output", "match"),
     [
-        ({"features": IMAGES}, "auto", "got dict. Pass encoder=lambda"),
-        (torch.ones(2, 3).long(), "auto", "floating point tensor"),
-        (torch.ones(3, 4), "auto", r"for N=2 images, got \[3, 4\]"),
-        (torch.ones(2), "auto", r"for N=2 images, got \[2\]"),
-        (torch.ones(2, 3, 4, 4), "cls", "no class token"),
+        ({"features": IMAGES}, "got dict. Pass encoder=lambda"),
+        (torch.ones(2, 3).long(), "floating point tensor .* got a tensor of torch.int64"),
+        (torch.ones(3, 4), r"for N=2 images, got \[3, 4\]"),
+        (torch.ones(2), r"for N=2 images, got \[2\]"),
     ],
 )
-def test_what_is_not_features_is_refused(output: Any, pooling: str, match: str) -> None:
+def test_what_is_not_features_is_refused(output: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        pool(output, IMAGES, pooling, nn.Identity(), "backbone")
+        check_output(output, 2, "backbone")

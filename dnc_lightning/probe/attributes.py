@@ -1,0 +1,127 @@
+"""What the modules of a tree hold besides parameters: taken down, and put back."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+LARGEST_TENSOR = 2**26
+"""Bytes of a plain tensor attribute that is still copied; of buffers any number."""
+
+LONGEST_CONTAINER = 1024
+"""Entries of a container whose own entries are still looked at."""
+
+_ABSENT = object()
+
+Tensors = dict[int, tuple[Tensor, Tensor]]  # id -> tensor and a copy of its values
+Containers = dict[int, tuple[Any, list[Any]]]  # id -> container and what it held
+
+
+def attributes_of(module: nn.Module) -> Callable[[], None]:
+    """Take down what every submodule of `module` holds, and return what puts it back.
+
+    Put back are the attributes of every submodule (bound anew: the old object; new: removed), the
+    values of buffers and other tensors, and what lists, dicts, sets and deques hold, with those
+    inside them. Not covered are the values of parameters, other objects that an attribute refers
+    to, and modules of FSDP, whose attributes follow the place of their shards. A lazy module that
+    has found its class meanwhile keeps what it has become.
+    """
+    shards = _sharding_classes()
+    owners = [owner for owner in module.modules() if not isinstance(owner, shards)]
+    sharded = any(isinstance(owner, shards) for owner in module.modules())
+    kept = [(owner, type(owner), dict(vars(owner)), Containers()) for owner in owners]
+    tensors: Tensors = {}
+    for owner in module.modules():
+        for buffer in owner._buffers.values():
+            _keep_tensor(buffer, tensors)
+    for _, _, attributes, containers in kept:
+        for name, value in attributes.items():
+            if name in ("_modules", "_parameters"):
+                # TorchScript has a mapping of its own, whose entries are fixed.
+                if isinstance(value, dict) and not (sharded and name == "_parameters"):
+                    containers[id(value)] = (value, _entries(value))
+            else:
+                _keep(value, tensors, containers)
+
+    def put_back() -> None:
+        for owner, kind, attributes, containers in kept:
+            if type(owner) is kind:
+                _rebind(vars(owner), attributes, tensors=not sharded)
+                for container, entries in containers.values():
+                    _refill(container, entries)
+        for tensor, copy in tensors.values():
+            # Past the version counter: a graph that is alive has lost nothing that it saved.
+            tensor.data.copy_(copy)
+
+    return put_back
+
+
+def _keep(value: Any, tensors: Tensors, containers: Containers) -> None:
+    if isinstance(value, Tensor):
+        if value.layout == torch.strided and value.nbytes <= LARGEST_TENSOR:
+            _keep_tensor(value, tensors)
+    elif isinstance(value, list | dict | set | deque) and id(value) not in containers:
+        containers[id(value)] = (value, _entries(value))
+        if len(value) <= LONGEST_CONTAINER:
+            for entry in value.values() if isinstance(value, dict) else value:
+                _keep(entry, tensors, containers)
+
+
+def _keep_tensor(tensor: Tensor | None, tensors: Tensors) -> None:
+    if tensor is None or id(tensor) in tensors or isinstance(tensor, nn.Parameter):
+        return
+    if not is_lazy(tensor) and tensor.layout == torch.strided and _is_writable(tensor):
+        tensors[id(tensor)] = (tensor, tensor.detach().clone())
+
+
+def _is_writable(tensor: Tensor) -> bool:
+    """Whether a forward pass without gradients can change the values of a tensor in place."""
+    expanded = any(
+        step == 0 and size > 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return not (expanded or tensor.is_meta or tensor.is_inference())
+
+
+def _rebind(now: dict[str, Any], before: dict[str, Any], *, tensors: bool) -> None:
+    for name in before.keys() | now.keys():
+        value, old = now.get(name, _ABSENT), before.get(name, _ABSENT)
+        if value is old or (isinstance(value, Tensor) and not tensors):
+            continue
+        if old is _ABSENT:
+            del now[name]
+        else:
+            now[name] = old
+
+
+def _entries(container: Any) -> list[Any]:
+    if isinstance(container, dict):
+        return [*container.keys(), *container.values()]
+    return list(container)
+
+
+def _refill(container: Any, entries: list[Any]) -> None:
+    now = _entries(container)
+    if len(now) == len(entries) and all(map(is_, now, entries)):
+        return
+    container.clear()
+    if isinstance(container, dict):
+        half = len(entries) // 2
+        for key, value in zip(entries[:half], entries[half:], strict=True):
+            container[key] = value
+    elif isinstance(container, set):
+        container.update(entries)
+    else:
+        container.extend(entries)
+
+
+def _sharding_classes() -> tuple[type, ...]:
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    names = ("FullyShardedDataParallel", "FSDPModule")  # the second from torch 2.6 on
+    return tuple(getattr(fsdp, name) for name in names if hasattr(fsdp, name))
