@@ -129,6 +129,7 @@ class ProbeCallback(Callback):
         self._recorder_ = Recorder()
         self._resumed_from_: Path | None = None
         self._told_: set[str] = set()
+        self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
 
     @property
     def state_key(self) -> str:
@@ -172,6 +173,8 @@ class ProbeCallback(Callback):
             reduce=self._sum_over_ranks(trainer),
             replicated=_is_replicated(trainer.strategy.model),
         )
+        self.engine_.given |= self._given_  # a resumed run cannot see what it began with
+        self._given_ = self.engine_.given
         rank_zero_info(self.engine_.message)
         self._tell(self.engine_.cautions)
 
@@ -229,6 +232,7 @@ class ProbeCallback(Callback):
             "not_before": self.not_before_,
             "probe_seconds": self.probe_seconds_,
             "train_seconds": self._elapsed(),
+            "given": sorted(self._given_),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -239,6 +243,7 @@ class ProbeCallback(Callback):
         self.not_before_ = state_dict["not_before"]
         self.probe_seconds_ = state_dict["probe_seconds"]
         self.train_seconds_ = state_dict["train_seconds"]
+        self._given_ = set(state_dict.get("given", ()))
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), trainer.global_step
