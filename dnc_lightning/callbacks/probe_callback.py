@@ -38,6 +38,10 @@ class ProbeCallback(Callback):
     run's folder. Training is bitwise the same as without. During training nothing raises: what a
     probe cannot do is warned about once, recorded, and skipped.
 
+    A probe runs the encoder's forward pass and its hooks, eagerly and without gradients, and two
+    trials at the start do. What the module holds is put back (`probe.attributes`), and `self.log`
+    is mute meanwhile. What still shows: files, globals, and objects of classes that are no modules.
+
     Args:
         probe: The labelled images.
         encoder: What to embed with: a dotted path below the LightningModule ("backbone"), a path
@@ -243,7 +247,7 @@ class ProbeCallback(Callback):
         self.not_before_ = state_dict["not_before"]
         self.probe_seconds_ = state_dict["probe_seconds"]
         self.train_seconds_ = state_dict["train_seconds"]
-        self._given_ = set(state_dict.get("given", ()))
+        self._given_ |= set(state_dict.get("given", ()))  # also the engine's, if it is there
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), trainer.global_step
