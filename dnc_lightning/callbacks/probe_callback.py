@@ -38,7 +38,7 @@ class ProbeCallback(Callback):
     run's folder. Training is bitwise the same as without. During training nothing raises: what a
     probe cannot do is warned about once, recorded, and skipped.
 
-    A probe runs the encoder's forward pass and its hooks, eagerly and without gradients, and two
+    A probe runs the encoder's forward pass and its hooks, eagerly and without gradients, and a few
     trials at the start do. What the module holds is put back (`probe.attributes`), and `self.log`
     is mute meanwhile. What still shows: files, globals, and objects of classes that are no modules.
 

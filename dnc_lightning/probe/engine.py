@@ -14,7 +14,7 @@ from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
-from dnc_lightning.probe.batches import companies, depends_on_batch
+from dnc_lightning.probe.batches import depends_on_batch
 from dnc_lightning.probe.calibration import (
     CALIBRATION_IMAGES,
     batch_norms,
@@ -33,6 +33,9 @@ from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import Measurement, Plan, measure
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
+
+TRIAL_IMAGES = 2
+"""Images that the encoders are tried on before training."""
 
 _T = TypeVar("_T")
 
@@ -97,9 +100,8 @@ class ProbeEngine:
         """
         lookup = find_encoders(module, encoder)
         embedder = Embedder(module, lookup.encoders, pooling, device, precision, convert)
-        trial, other = (
-            ImageBank.build(probe.image, positions, torch.device("cpu"), progress=False)
-            for positions in companies(len(probe))
+        trial = ImageBank.build(
+            probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
         )
         features = _try(embedder, trial)
         images = next(trial.batches(1, torch.device("cpu")))
@@ -133,7 +135,7 @@ class ProbeEngine:
             },
             reduce=reduce,
             message=lookup.message,
-            cautions=depends_on_batch(embedder, features, other),
+            cautions=depends_on_batch(embedder, probe.image, len(probe)),
             ranks=None if reduce is None else Ranks(rank, reduce, device, replicated),
             given=set(given_statistics(module)),
             image_shape=images.shape[1:],
