@@ -40,6 +40,10 @@ class ProbeCallback(Callback):
     run's folder. Training is bitwise the same as without. During training nothing raises: what a
     probe cannot do is warned about once, recorded, and skipped.
 
+    A probe runs the encoder's forward pass and its hooks, eagerly and without gradients, and a few
+    trials at the start do. What the module holds is put back (`probe.attributes`), and `self.log`
+    is mute meanwhile. What still shows: files, globals, and objects of classes that are no modules.
+
     Args:
         probe: The labelled images.
         encoder: What to embed with: a dotted path below the LightningModule ("backbone"), a path
@@ -139,6 +143,7 @@ class ProbeCallback(Callback):
         self._resumed_from_: Path | None = None
         self._told_: set[str] = set()
         self._found_: list[str] = []  # warnings for the next record
+        self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
 
     @property
     def state_key(self) -> str:
@@ -174,6 +179,8 @@ class ProbeCallback(Callback):
 
     def _build(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.engine_ = build_engine(self, trainer, pl_module)
+        self.engine_.given |= self._given_  # a resumed run cannot see what it began with
+        self._given_ = self.engine_.given
         rank_zero_info(self.engine_.message)
         self._tell(self.engine_.cautions)
 
@@ -243,6 +250,7 @@ class ProbeCallback(Callback):
             "not_before": self.not_before_,
             "probe_seconds": self.probe_seconds_,
             "train_seconds": self._elapsed(),
+            "given": sorted(self._given_),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -253,6 +261,7 @@ class ProbeCallback(Callback):
         self.not_before_ = state_dict["not_before"]
         self.probe_seconds_ = state_dict["probe_seconds"]
         self.train_seconds_ = state_dict["train_seconds"]
+        self._given_ |= set(state_dict.get("given", ()))  # also the engine's, if it is there
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), trainer.global_step

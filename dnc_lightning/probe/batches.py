@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -14,33 +16,31 @@ ROUNDING = 1e-4
 """Difference, relative to the largest feature, up to which two results are the same."""
 
 
-def companies(size: int) -> tuple[list[int], list[int]]:
-    """Positions of two batches of two images of a probe of `size`, the first image in both.
-
-    Batches of one size run the same arithmetic, so that an image's features are the same to the
-    last bit unless they depend on the other image.
-    """
-    return [0, min(1, size - 1)], [0, size - 1 if size > 2 else 0]
-
-
 def depends_on_batch(
-    embedder: Embedder, features: dict[str, Tensor], other: ImageBank
+    embedder: Embedder, read: Callable[[int], Tensor], size: int
 ) -> tuple[str, ...]:
-    """Say which encoders give the first image other features in other company.
+    """Embed the first image beside two others in turn, and say which encoders tell them apart.
+
+    Both batches are of two images and run the same arithmetic with the same random numbers, so
+    that an image's features are the same unless they depend on the other image.
 
     Args:
         embedder: With the encoders.
-        features: Encoder -> features [2, D] of the first company.
-        other: The images of the second.
+        read: Position in the probe set -> image [C, H, W].
+        size: Images in the probe set, at least 1.
 
     Returns:
         A sentence for each encoder whose values depend on how a probe is batched.
     """
-    again = embedder.embed(other)
+    companies = ((0, min(1, size - 1)), (0, size - 1 if size > 2 else 0))
+    one, other = (
+        embedder.embed(ImageBank.build(read, places, torch.device("cpu"), progress=False))
+        for places in companies
+    )
     return tuple(
         _sentence(embedder.module, encoder)
         for encoder in embedder.encoders
-        if _differ(features[encoder.name][0], again[encoder.name][0])
+        if _differ(one[encoder.name][0], other[encoder.name][0])
     )
 
 

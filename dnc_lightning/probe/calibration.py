@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 CALIBRATION_IMAGES = 1024
 """Probe images, at most, that the statistics are taken from; the same on every rank."""
@@ -17,28 +18,47 @@ SETTLED = 0.01
 """Share of the initial values in running statistics from which on they are taken as they are."""
 
 
-def unsettled_batch_norms(modules: Iterable[nn.Module]) -> list[_BatchNorm]:
+def unsettled_batch_norms(
+    modules: Iterable[nn.Module], given: Collection[nn.Module] = ()
+) -> list[_BatchNorm]:
     """BatchNorm layers in training mode whose running statistics still hold their initial values.
 
     The statistics decide: mean 0 and variance 1 throughout are those of a layer that has seen
     nothing, whatever it has counted. After n batches a running average with momentum m is
     (1 - m)^n initial value; layers are taken while the counter says that this is more than 1 %, 43
     batches at torch's default m = 0.1, unless a variance is smaller than what would be left of the
-    initial one, which shows that the counter was averaged, copied or lost. A counter at 0 beside
-    other statistics is the same: weight files without counters leave it. A frozen layer is in
-    evaluation mode, which means the statistics that it holds. Call it before the modules are put
-    into evaluation mode.
+    initial one: then the counter was averaged, copied or lost. A counter at 0 beside other
+    statistics is the same, and `given` are layers that were seen so when the fit began. A frozen
+    layer is in evaluation mode, which means the statistics that it holds. Call it before the
+    modules are put into evaluation mode.
     """
     return [
         layer
         for module in modules
-        for layer in module.modules()
-        if isinstance(layer, _BatchNorm)
-        and layer.training
-        and layer.running_mean is not None
-        and layer.running_var is not None
-        and _unsettled(layer)
+        for layer in batch_norms(module).values()
+        if layer.training and (is_initial(layer) or (layer not in given and _is_young(layer)))
     ]
+
+
+def given_statistics(module: nn.Module) -> dict[str, _BatchNorm]:
+    """BatchNorm layers, by name, that hold statistics without having counted a batch.
+
+    Weight files may leave out the counters, as torchvision's *_V1 and many converted ones do. When
+    training goes on from such a file, the counters begin at 0 beside statistics that are real.
+    """
+    named = batch_norms(module).items()
+    return {n: layer for n, layer in named if not is_initial(layer) and not _batches(layer)}
+
+
+def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
+    """BatchNorm layers with running statistics, by their names without those of torch.compile."""
+    return {
+        name.replace("_orig_mod.", ""): layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, _BatchNorm)
+        and layer.running_mean is not None
+        and not is_lazy(layer.running_mean)
+    }
 
 
 @contextmanager
@@ -80,16 +100,21 @@ def calibrated(layers: list[_BatchNorm], passes: Iterable[Callable[[], Any]]) ->
             _variance(layer).copy_(variance)
 
 
-def _unsettled(layer: _BatchNorm) -> bool:
-    mean, variance = _mean(layer), _variance(layer)
-    if bool((mean == 0).all()) and bool((variance == 1).all()):
-        return True
-    batches = 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
-    if batches == 0 or layer.momentum is None:  # None averages over all batches
+def is_initial(layer: _BatchNorm) -> bool:
+    """Whether the running statistics are those of a layer that has seen nothing."""
+    return bool((_mean(layer) == 0).all()) and bool((_variance(layer) == 1).all())
+
+
+def _is_young(layer: _BatchNorm) -> bool:
+    if _batches(layer) == 0 or layer.momentum is None:  # None averages over all batches
         return False
-    share = float((1 - layer.momentum) ** batches)
+    share = float((1 - layer.momentum) ** _batches(layer))
     # With a margin for the rounding of the variance's own type.
-    return share > SETTLED and float(variance.min()) >= share * 0.99
+    return share > SETTLED and float(_variance(layer).min()) >= share * 0.99
+
+
+def _batches(layer: _BatchNorm) -> int:
+    return 0 if layer.num_batches_tracked is None else int(layer.num_batches_tracked)
 
 
 def _mean(layer: _BatchNorm) -> Tensor:

@@ -14,8 +14,14 @@ from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
-from dnc_lightning.probe.batches import companies, depends_on_batch
-from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, unsettled_batch_norms
+from dnc_lightning.probe.batches import depends_on_batch
+from dnc_lightning.probe.calibration import (
+    CALIBRATION_IMAGES,
+    batch_norms,
+    given_statistics,
+    is_initial,
+    unsettled_batch_norms,
+)
 from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
@@ -58,6 +64,7 @@ class ProbeEngine:
     remarks: list[str]  # notes for the next record
     cautions: tuple[str, ...]  # what holds of all values; said at the start and in every record
     ranks: Ranks | None  # None for one process
+    given: set[str]  # names of BatchNorm layers whose statistics came without a count
     image_shape: torch.Size
     image_dtype: torch.dtype
 
@@ -92,9 +99,8 @@ class ProbeEngine:
         """
         lookup = find_encoders(module, encoder)
         embedder = Embedder(module, (), device, precision, convert, preprocess)
-        trial, company, other = (
-            ImageBank.build(probe.image, positions, torch.device("cpu"), progress=False)
-            for positions in (range(min(TRIAL_IMAGES, len(probe))), *companies(len(probe)))
+        trial = ImageBank.build(
+            probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
         )
         images = next(trial.batches(TRIAL_IMAGES, device))
         tried = try_encoders(module, lookup, images, pooling, embedder.trace)
@@ -131,8 +137,9 @@ class ProbeEngine:
             inputs=InputCheck(module, tried.watched, images, preprocess is not None),
             message=tried.message,
             remarks=[tried.message] if tried.failed else [],
-            cautions=depends_on_batch(embedder, embedder.embed(company), other),
+            cautions=depends_on_batch(embedder, probe.image, len(probe)),
             ranks=None if reduce is None else Ranks(rank, reduce, device, replicated),
+            given=set(given_statistics(module)),
             image_shape=images.shape[1:],
             image_dtype=images.dtype if trial.images is None else trial.images.dtype,
         )
@@ -173,7 +180,7 @@ class ProbeEngine:
             if self._attempt(result, lambda: stack.enter_context(state)) is None:
                 return result
             features = self._attempt(result, lambda: self.embedder.embed(self.bank))
-            layers = unsettled_batch_norms(modules)
+            layers = unsettled_batch_norms(modules, self._given_layers())
             if features is not None and layers:
                 raw = ProbeResult()
                 self._measure({**self.empty, **features}, raw)
@@ -190,6 +197,12 @@ class ProbeEngine:
         if features is not None:
             self._measure({**self.empty, **features}, result, thorough)
         return result
+
+    def _given_layers(self) -> list[nn.Module]:
+        """BatchNorm layers that came with statistics and have not been reset since."""
+        found = batch_norms(self.embedder.module)
+        self.given -= {name for name in self.given & found.keys() if is_initial(found[name])}
+        return [found[name] for name in self.given & found.keys()]
 
     def _attempt(self, result: ProbeResult, action: Callable[[], _T]) -> _T | None:
         """Act, or agree over all ranks that one of them failed, lest the others wait for it."""

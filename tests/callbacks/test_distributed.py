@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from dnc_lightning import HtmlReport, ProbeCallback, ProbeSet
+from dnc_lightning.functional import COLLAPSE_KEYS, class_geometry, collapse_summary
 from dnc_lightning.reporting import Run, read_run
-from tests.callbacks.modules import BackboneModule, Floats
+from tests.callbacks.modules import BackboneModule, Clean, Floats, backbone
 
 
 class Frozen(BackboneModule):
@@ -24,9 +26,11 @@ class Frozen(BackboneModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def fit(path: Path, probe: ProbeSet, devices: int, **kwargs: Any) -> Run:
+def fit(
+    path: Path, probe: ProbeSet, devices: int, module: type[Frozen] = Frozen, **kwargs: Any
+) -> Run:
     pl.seed_everything(3, verbose=False)
-    module = Frozen()
+    module = module()
     module.backbone[1] = nn.SyncBatchNorm(6, momentum=0.0)
     module.backbone[5] = nn.BatchNorm2d(8, momentum=0.0)
     module.backbone[3] = nn.Identity()
@@ -115,3 +119,129 @@ def test_one_failing_rank_skips_the_probe_on_all(tmp_path: Path) -> None:
     assert "probe/label/cdnv" not in records[2].scalars
     assert records[2].warnings == ("The probe failed on another rank and is skipped.",)
     assert "probe/label/cdnv" in records[3].scalars
+
+
+class Drifting(Dataset):
+    """Pictures that become brighter: two ranks' last batches are of other statistics."""
+
+    def __init__(self) -> None:
+        self.x, self.targets = Clean(96).x, Clean(96).targets
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        bright = (1 + index) / len(self) * (2 if index % 2 else 1)
+        return self.x[index] / 255 * bright, int(self.targets[index])
+
+
+class Two(BackboneModule):
+    """BatchNorm that forgets within few steps, and a teacher that each rank moves on its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone[1] = nn.BatchNorm2d(6, momentum=0.5)
+        self.backbone[3] = nn.Identity()
+        self.backbone[5] = nn.BatchNorm2d(8, momentum=0.5)
+        self.teacher = nn.Sequential(*backbone()).requires_grad_(False)
+        self.teacher[3] = nn.Identity()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        self.seen += len(batch[0]) + self.global_rank
+        self.teacher(batch[0])
+        with torch.no_grad():
+            self.teacher[0].weight.add_(0.01 * batch[0].mean())
+        return self.loss(self.backbone(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+class States(pl.Callback):
+    """Keeps every rank's state before and after the callbacks between its two halves."""
+
+    def __init__(self, path: Path, part: str) -> None:
+        self.path, self.part = path, part
+
+    def keep(self, trainer: pl.Trainer, module: Any) -> None:
+        name = f"{self.part}-{trainer.global_rank}-{trainer.global_step}.pt"
+        torch.save({k: v.clone() for k, v in module.state_dict().items()}, self.path / name)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        self.keep(trainer, pl_module)
+
+
+def fit_drifting(path: Path, module: Any, *, probed: bool = True) -> None:
+    path.mkdir()
+    probe = ProbeSet(Floats(), per_class=15)
+    encoders = {"student": "backbone", "teacher": "teacher"}
+    callback = ProbeCallback(probe, encoder=encoders, every_n_train_steps=1)
+    pl.seed_everything(3, verbose=False)
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp_fork",
+        default_root_dir=path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[States(path, "before"), *([callback] if probed else []), States(path, "after")],
+    )
+    trainer.fit(module, DataLoader(Drifting(), 4))
+
+
+def test_all_ranks_embed_with_the_state_that_a_checkpoint_holds(tmp_path: Path) -> None:
+    """Rank 1's BatchNorm, teacher and counter differ; the numbers are those of rank 0's state."""
+    torch.manual_seed(0)
+    module = Two()
+    fit_drifting(tmp_path / "probed", module)
+    records = {r.step: r for r in read_run(tmp_path / "probed" / "dnc" / "probe").records}
+    probe, data = ProbeSet(Floats(), per_class=15), Clean()
+    for step in (8, 12):
+        saved = torch.load(tmp_path / "probed" / f"before-0-{step}.pt")
+        other = torch.load(tmp_path / "probed" / f"before-1-{step}.pt")
+        mean = "backbone.1.running_mean"
+        assert not torch.allclose(saved[mean], other[mean], rtol=0.1)
+        assert not torch.equal(saved["teacher.0.weight"], other["teacher.0.weight"])
+        module.load_state_dict(saved)
+        for name, encoder in {"student": module.backbone, "teacher": module.teacher}.items():
+            features = encoder.eval()(data.x[probe.indices] / 255).detach()
+            summary = collapse_summary(class_geometry(features, data.targets[probe.indices]))
+            scalars = records[step].scalars if name == "student" else records[step].uncalibrated
+            for key in COLLAPSE_KEYS:
+                logged = scalars[f"probe/{name}/label/{key}"]
+                assert logged == pytest.approx(float(summary[key]), rel=1e-6), (step, name, key)
+        for rank in range(2):
+            was = torch.load(tmp_path / "probed" / f"before-{rank}-{step}.pt")
+            now = torch.load(tmp_path / "probed" / f"after-{rank}-{step}.pt")
+            assert all(torch.equal(was[key], now[key]) for key in was)
+
+
+def test_training_on_two_ranks_is_bitwise_the_same(tmp_path: Path) -> None:
+    for name in ("plain", "probed"):
+        torch.manual_seed(0)
+        fit_drifting(tmp_path / name, Two(), probed=name == "probed")
+    for rank in range(2):
+        plain, probed = (
+            torch.load(tmp_path / name / f"after-{rank}-12.pt") for name in ("plain", "probed")
+        )
+        assert all(torch.equal(plain[key], probed[key]) for key in plain)
+
+
+class Uneven(Frozen):
+    """A buffer whose size depends on the rank, from the second step on."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.backbone.register_buffer("queue", torch.zeros(self.global_step + self.global_rank))
+
+
+@pytest.mark.filterwarnings("ignore:probe. The probe failed and is skipped")
+def test_ranks_with_other_buffers_are_not_probed_as_one(tmp_path: Path) -> None:
+    run = fit(tmp_path, ProbeSet(Floats(), per_class=5), 2, module=Uneven)
+    records = {r.step: r for r in run.records}
+    assert records[0].scalars["probe/label/cdnv"] > 0
+    assert math.isnan(records[4].scalars.get("probe/label/cdnv", math.nan))
+    assert "another rank" in records[4].warnings[0]

@@ -13,7 +13,16 @@ import torch
 from torch import nn
 
 from dnc_lightning import ProbeCallback, ProbeSet
-from tests.callbacks.modules import BackboneModule, Clean, TeacherModule, loader, student
+from dnc_lightning.reporting import read_run
+from tests.callbacks.modules import (
+    BackboneModule,
+    Clean,
+    ForwardModule,
+    TeacherModule,
+    in_flavour,
+    loader,
+    student,
+)
 
 
 def probe_callback(**kwargs: Any) -> ProbeCallback:
@@ -121,3 +130,88 @@ def test_an_overridden_train_is_not_called(tmp_path: Path) -> None:
     fit(plain, [], tmp_path)
     fit(watched, [probe_callback()], tmp_path)
     assert watched.calls == plain.calls
+
+
+class Annealed(nn.Module):
+    """Noise that falls with the number of forward passes, kept as a Python number and a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes, self.scale = 0, torch.ones(())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        self.scale *= 0.97
+        noise = torch.linspace(-1, 1, x.shape[-1])
+        return x + noise * self.scale / self.passes
+
+
+class Queued(BackboneModule):
+    """A queue that a forward hook fills, and a loss against it, as with nearest neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone.append(Annealed())
+        self.queue: list[torch.Tensor] = []
+        self.backbone.register_forward_hook(self.remember)
+
+    def remember(self, _module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        self.queue.append(output.detach())
+
+    def loss(self, features: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        far = (features[:, None] - torch.cat(self.queue[-3:])[None]).square().mean()
+        return super().loss(features, y) + 0.1 * far
+
+
+def test_counters_and_queues_of_python_objects_are_those_of_training(tmp_path: Path) -> None:
+    plain, watched = Queued(), Queued()
+    expected = fit(plain, [], tmp_path)
+    assert_same(fit(watched, [probe_callback()], tmp_path), expected)
+    assert watched.backbone[-1].passes == plain.backbone[-1].passes == 8
+    assert torch.equal(watched.backbone[-1].scale, plain.backbone[-1].scale)
+    assert_same(watched.queue, plain.queue)
+
+
+@pytest.mark.parametrize("flavour", ["lightning", "pytorch_lightning"])
+def test_logging_in_forward_is_muted_while_a_probe_runs(flavour: str, tmp_path: Path) -> None:
+    """It would raise before the first step, and mix the probe's batches into training's means."""
+    pl_flavour: Any = pl
+    style: type = ForwardModule
+    if flavour == "pytorch_lightning":
+        pl_flavour = pytest.importorskip(flavour)
+        style = in_flavour(ForwardModule, pl_flavour.LightningModule)
+
+    def fit_logging(callbacks: list[Any], path: Path) -> tuple[Any, dict[str, float]]:
+        class Logging(style):  # type: ignore[misc, valid-type]
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                z = super().forward(x)
+                self.log("spread", z.std(), on_epoch=True, on_step=False)
+                self.log_dict({"mean": z.mean(), "top": z.max()}, on_epoch=True)
+                return z
+
+        pl.seed_everything(5, verbose=False)
+        trainer = pl_flavour.Trainer(
+            max_epochs=2,
+            accelerator="cpu",
+            default_root_dir=path,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+        )
+        module = Logging()
+        trainer.fit(module, loader())
+        assert not {"log", "log_dict"} & vars(module).keys()
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        return module, {k: v for k, v in values.items() if not k.startswith("probe/")}
+
+    _, expected = fit_logging([], tmp_path / "plain")
+    callback = probe_callback()
+    _, logged = fit_logging([callback], tmp_path / "probed")
+    assert logged == expected
+    assert {"spread", "mean_epoch", "top_epoch"} <= logged.keys()
+    assert callback.run_dir_ is not None
+    records = read_run(callback.run_dir_).records
+    assert len(records) == 9
+    assert all(r.scalars["probe/label/cdnv"] > 0 and r.warnings == () for r in records)
