@@ -95,11 +95,11 @@ def test_uneven_shards(per_class: int, tmp_path: Path) -> None:
 
 
 def test_a_rank_without_samples(tmp_path: Path) -> None:
-    """Three samples, one a class, over four processes."""
-    probe = ProbeSet(Floats(), per_class=1)
+    """Four samples, two a class, over five processes."""
+    probe = ProbeSet(Floats(), per_class=2, labels=(Floats().targets == 0).long())
     one = fit(tmp_path / "one", probe, 1)
-    four = fit(tmp_path / "four", probe, 4)
-    for a, b in zip(one.records, four.records, strict=True):
+    five = fit(tmp_path / "five", probe, 5)
+    for a, b in zip(one.records, five.records, strict=True):
         assert b.scalars["probe/label/cdnv"] == pytest.approx(
             a.scalars["probe/label/cdnv"], rel=1e-4
         )
