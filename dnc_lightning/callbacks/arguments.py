@@ -36,3 +36,16 @@ def check_arguments(
         )
     if not name or "/" in name:
         raise ValueError(f"name must be a folder name, got {name!r}.")
+
+
+def check_ways(ways: int | None, probe: ProbeSet) -> None:
+    """Refuse episodes of more classes than a task has.
+
+    Raises:
+        ValueError: naming the task.
+    """
+    for task, labelling in probe.tasks.items():
+        if ways is not None and ways > len(labelling.classes):
+            raise ValueError(
+                f"ways={ways}, but task {task!r} has {len(labelling.classes)} classes. Lower ways."
+            )
