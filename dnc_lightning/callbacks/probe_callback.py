@@ -21,6 +21,7 @@ from dnc_lightning.callbacks.clock import drift, other_axis, step_of
 from dnc_lightning.callbacks.publish import open_records, publish
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
+from dnc_lightning.callbacks.stale import stale_monitors
 from dnc_lightning.probe.encoders import Pooling
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.measure import Plan, check_metrics
@@ -170,6 +171,7 @@ class ProbeCallback(Callback):
         """Open the records and probe before the first step."""
         self._clock_ = self._last_time_ = time.monotonic()
         self.engine_.further.update(self._further_)
+        self._tell(stale_monitors(self, trainer))
         if stranger := other_axis(trainer, self.last_step_):
             self._tell([stranger])
             self.last_step_, self._resumed_from_ = -1, None
@@ -236,7 +238,8 @@ class ProbeCallback(Callback):
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), step_of(trainer)
-        again, thorough = step == self.last_step_, final or self.last_step_ < 0
+        before = self.scores_ if step == self.last_step_ else None
+        thorough = final or self.last_step_ < 0
         self._tell(drift(trainer))
         result = self.engine_.probe(thorough=thorough)
         self._last_time_ = time.monotonic()
@@ -261,7 +264,7 @@ class ProbeCallback(Callback):
                     result,
                     step,
                     elapsed,
-                    again=again,
+                    before=before,
                     charts=thorough,
                     pictures=final,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def publish(
     step: int,
     elapsed: float,
     *,
-    again: bool,
+    before: Mapping[str, float] | None,
     charts: bool,
     pictures: bool,
 ) -> list[str]:
@@ -66,14 +67,15 @@ def publish(
         result: The probe.
         step: That it was made at.
         elapsed: Seconds of training so far.
-        again: The step has a record, which this one replaces.
+        before: Scalars of the probe that the step has had already: this one's record replaces
+            that one's, and loggers are given what is new.
         charts: Also log the curves over shots and the tables of pairs.
         pictures: Also what has to be drawn.
 
     Returns:
         Problems, those of the probe first.
     """
-    failures = log_scalars(trainer, result.scalars, step)
+    failures = log_scalars(trainer, _news(result.scalars, before or {}), step)
     record = Record(
         step=step,
         epoch=trainer.current_epoch,
@@ -83,7 +85,12 @@ def publish(
         notes=tuple(result.notes),
         warnings=(*result.warnings, *failures),
     )
-    problems = [*record.warnings, *recorder.write(record, result.matrices, again=again)]
+    written = recorder.write(record, result.matrices, again=before is not None)
+    problems = [*record.warnings, *written]
     if charts:
         problems += log_charts(trainer, recorder.header, record, result.matrices, pictures=pictures)
     return problems
+
+
+def _news(scalars: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    return {k: v for k, v in scalars.items() if k not in before or str(v) != str(before[k])}
