@@ -40,9 +40,9 @@ def drift(trainer: Trainer) -> list[str]:
         return []
     return [
         f"Steps are batches, the axis of the loggers: {step} so far, where trainer.global_step is "
-        f"{trainer.global_step}. In manual optimization it counts each of several optimizers, and "
-        "none that is stepped without Lightning (use_pl_optimizer=False), so max_steps and "
-        "ModelCheckpoint(every_n_train_steps) mean something else."
+        f"{trainer.global_step}. In manual optimization that counts the step() of Lightning's "
+        "optimizers: each of several, and none of a raw one (use_pl_optimizer=False). max_steps "
+        "and ModelCheckpoint(every_n_train_steps=...) go by it."
     ]
 
 
