@@ -78,11 +78,14 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         new: The header of the run that would go on.
 
     Returns:
-        "part: from -> to" of each part that differs.
+        "part: from -> to" of each part that differs, "other part" of those that only a hash or
+        a sample stands for.
     """
+    before, after = _parts(old), _parts(new)
     return [
         f"{part}: {_short(before[part])} -> {_short(after[part])}"
-        for before, after in [(_parts(old), _parts(new))]
+        if part in _FACTS
+        else f"other {part}"
         for part in before
         if part in after and not _same(before[part], after[part])
     ]

@@ -171,11 +171,14 @@ class ProbeEngine:
             the reason among the warnings.
         """
         result = self._probe(thorough=thorough)
-        given = result.scalars.keys()
+        given = set(result.scalars)
         if given:
             self.absent |= self.keys(thorough=thorough) - self.further - given
-            self.further |= given - self.keys(thorough=thorough)
-        result.scalars.update(dict.fromkeys(self.keys(thorough=thorough) - given, float("nan")))
+            self.further |= given - self.keys(thorough=thorough) - self.absent
+        for key in given & self.absent:
+            del result.scalars[key]
+        for key in sorted(self.keys(thorough=thorough) - given):
+            result.scalars[key] = float("nan")
         return result
 
     def _probe(self, *, thorough: bool) -> ProbeResult:

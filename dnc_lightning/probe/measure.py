@@ -177,6 +177,8 @@ def _built_in(
         for k, name in enumerate(names):
             scalars[name.format("low")] = estimate.low[k]
             scalars[name.format("high")] = estimate.high[k]
+    if not scalars:
+        return
     # One transfer from the device for all numbers.
     values = torch.stack([value.to(torch.float64) for value in scalars.values()]).tolist()
     found.scalars.update(zip(scalars, values, strict=True))
