@@ -9,6 +9,7 @@ from dnc_lightning.version import __version__
 
 if TYPE_CHECKING:
     from dnc_lightning.callbacks import (
+        BestProbeCheckpoint,
         HtmlReport,
         LogSpaced,
         LogSpacedCheckpoint,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dnc_lightning.probe import ProbeSet
 
 __all__ = [
+    "BestProbeCheckpoint",
     "HtmlReport",
     "LogSpaced",
     "LogSpacedCheckpoint",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BestProbeCheckpoint": "dnc_lightning.callbacks",
     "HtmlReport": "dnc_lightning.callbacks",
     "LogSpaced": "dnc_lightning.callbacks",
     "LogSpacedCheckpoint": "dnc_lightning.callbacks",

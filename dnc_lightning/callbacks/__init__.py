@@ -1,5 +1,6 @@
 """Lightning hooks: when to probe and what to log."""
 
+from dnc_lightning.callbacks.best_checkpoint import BestProbeCheckpoint
 from dnc_lightning.callbacks.checkpoint import LogSpacedCheckpoint
 from dnc_lightning.callbacks.html_report import HtmlReport
 from dnc_lightning.callbacks.probe_callback import ProbeCallback
@@ -7,6 +8,7 @@ from dnc_lightning.callbacks.schedules import LogSpaced, Schedule
 from dnc_lightning.callbacks.terminal import TerminalSummary
 
 __all__ = [
+    "BestProbeCheckpoint",
     "HtmlReport",
     "LogSpaced",
     "LogSpacedCheckpoint",

@@ -50,3 +50,16 @@ def check_preprocess(preprocess: Any) -> None:
             "preprocess must be a callable (module, images) -> images, got "
             f"{type(preprocess).__name__}."
         )
+
+
+def check_ways(ways: int | None, probe: ProbeSet) -> None:
+    """Refuse episodes of more classes than a task has.
+
+    Raises:
+        ValueError: naming the task.
+    """
+    for task, labelling in probe.tasks.items():
+        if ways is not None and ways > len(labelling.classes):
+            raise ValueError(
+                f"ways={ways}, but task {task!r} has {len(labelling.classes)} classes. Lower ways."
+            )

@@ -7,16 +7,48 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
+from dnc_lightning.callbacks.clock import step_of
 from dnc_lightning.callbacks.probe_callback import ProbeCallback
 from dnc_lightning.callbacks.schedules import LogSpaced
 
 
-class LogSpacedCheckpoint(ModelCheckpoint):
+class RunCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that goes on in the folder of the run that is resumed.
+
+    It knows the Trainer's probes, and its steps are theirs.
+    """
+
+    def __init__(self, dirpath: str | Path | None, **options: Any) -> None:
+        super().__init__(
+            dirpath=dirpath, auto_insert_metric_name=False, enable_version_counter=False, **options
+        )
+        self._chosen_dirpath = dirpath
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed, if it is there and no other is chosen."""
+        if self._chosen_dirpath is None and Path(state_dict["dirpath"]).is_dir():
+            self.dirpath = state_dict["dirpath"]
+        super().load_state_dict(state_dict)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: steps alone decide."""
+
+    def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
+        return super()._monitor_candidates(trainer) | {"step": torch.tensor(step_of(trainer))}
+
+    @staticmethod
+    def _probes(trainer: Trainer) -> list[ProbeCallback]:
+        return [c for c in trainer.callbacks if isinstance(c, ProbeCallback)]  # type: ignore[attr-defined]
+
+
+class LogSpacedCheckpoint(RunCheckpoint):
     """Keep a checkpoint of every step that is probed, and leave one to resume from when stopped.
 
     A collapse is early, so are the checkpoints: before the first step, then log-spaced, and at the
@@ -47,23 +79,21 @@ class LogSpacedCheckpoint(ModelCheckpoint):
         super().__init__(
             dirpath=dirpath,
             filename="step-{step:06d}",
-            auto_insert_metric_name=False,
             save_top_k=-1,
             save_last=True,
             save_weights_only=save_weights_only,
-            enable_version_counter=False,
         )
         self.schedule = schedule
-        self._chosen_dirpath = dirpath
+        self._saved_ = -1  # step of the last checkpoint
         self._interrupted_ = False
         self._handler_: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the untrained model, and take over Ctrl-C."""
         super().on_train_start(trainer, pl_module)
-        self.step_: int = trainer.global_step  # at the end of the last batch
+        self.step_: int = step_of(trainer)  # at the end of the last batch
         self.next_step_: int = self._steps.next_after(self.step_)
-        self._interrupted_ = False
+        self._interrupted_, self._saved_ = False, -1
         # Processes may be a step apart: none of them can stop for all.
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler_ = signal.signal(signal.SIGINT, self._interrupt)
@@ -74,9 +104,10 @@ class LogSpacedCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if the step is due or the last one."""
-        if trainer.global_step == self.step_:
+        step = step_of(trainer)
+        if step == self.step_:
             return  # gradients accumulate: a run resumed from here would lose them
-        self.step_ = trainer.global_step
+        self.step_ = step
         if self._due(trainer) or self._interrupted_:
             self._save(trainer)
         if self._interrupted_:
@@ -86,9 +117,6 @@ class LogSpacedCheckpoint(ModelCheckpoint):
         """Save if the end of an epoch is probed."""
         if self._due(trainer):
             self._save(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: steps alone decide."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final model."""
@@ -107,12 +135,6 @@ class LogSpacedCheckpoint(ModelCheckpoint):
         super().teardown(trainer, pl_module, stage)
         self._give_back()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in the folder of the run that is resumed, if it is there and no other is chosen."""
-        if self._chosen_dirpath is None and Path(state_dict["dirpath"]).is_dir():
-            self.dirpath = state_dict["dirpath"]
-        super().load_state_dict(state_dict)
-
     def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
         """Where Lightning looks for "last": in every run, not only in this process's new one."""
         name = f"{self.CHECKPOINT_NAME_LAST}.ckpt"
@@ -124,8 +146,8 @@ class LogSpacedCheckpoint(ModelCheckpoint):
         return {str(p) for root in roots if root for ptn in patterns for p in Path(root).glob(ptn)}
 
     def _due(self, trainer: Trainer) -> bool:
-        step = trainer.global_step
-        if self.schedule is None and (probes := _probes(trainer)):
+        step = step_of(trainer)
+        if self.schedule is None and (probes := self._probes(trainer)):
             return any(probe.last_step_ == step for probe in probes)
         if due := step >= self.next_step_:
             self.next_step_ = self._steps.next_after(step)
@@ -147,13 +169,10 @@ class LogSpacedCheckpoint(ModelCheckpoint):
         rank_zero_info("Ctrl-C: saving after this step; press it again to stop at once.")
 
     def _save(self, trainer: Trainer) -> None:
-        step = trainer.global_step
-        if trainer.fast_dev_run or (step and step == self._last_global_step_saved):  # type: ignore[attr-defined]
+        step = step_of(trainer)
+        if trainer.fast_dev_run or step == self._saved_:  # type: ignore[attr-defined]
             return
+        self._saved_ = step
         candidates = self._monitor_candidates(trainer)
         self._save_topk_checkpoint(trainer, candidates)
         self._save_last_checkpoint(trainer, candidates)
-
-
-def _probes(trainer: Trainer) -> list[ProbeCallback]:
-    return [c for c in trainer.callbacks if isinstance(c, ProbeCallback)]  # type: ignore[attr-defined]

@@ -9,6 +9,8 @@ import lightning
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from dnc_lightning.callbacks.clock import counted_in
+from dnc_lightning.callbacks.identity import fingerprint
 from dnc_lightning.functional.summary import TARGET_ERROR
 from dnc_lightning.version import __version__
 
@@ -46,6 +48,7 @@ def run_header(
         "shots": list(callback.shots),
         "ways": callback.ways,
         "target_error": TARGET_ERROR,
+        "steps": counted_in(trainer),
         "model": type(pl_module).__name__,
         "device": str(engine.device),
         "world_size": trainer.world_size,
@@ -54,5 +57,6 @@ def run_header(
             "lightning": str(lightning.__version__),
             "torch": str(torch.__version__),
         },
+        "fingerprint": fingerprint(callback),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -17,28 +17,26 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess
+from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess, check_ways
 from dnc_lightning.callbacks.building import build_engine
-from dnc_lightning.callbacks.examples import write_examples
-from dnc_lightning.callbacks.header import run_header
-from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
+from dnc_lightning.callbacks.clock import drift, other_axis, step_of
+from dnc_lightning.callbacks.publish import open_records, publish
 from dnc_lightning.callbacks.recorder import Recorder
-from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule
+from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
+from dnc_lightning.callbacks.stale import stale_monitors
 from dnc_lightning.probe.encoders import MissingEncoderError
-from dnc_lightning.probe.engine import ProbeResult
 from dnc_lightning.probe.measure import check_metrics
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
-from dnc_lightning.reporting.records import Record
 
 
 class ProbeCallback(Callback):
     """Watch a representation while it trains: CDNV against directional CDNV of a labelled probe.
 
     Embeds the probe before the first step, on a schedule, and at the end; logs to every logger of
-    the Trainer and to `trainer.callback_metrics` on every rank; appends one record per probe to the
-    run's folder. Training is bitwise the same as without. During training nothing raises: what a
-    probe cannot do is warned about once, recorded, and skipped.
+    the Trainer and to `trainer.callback_metrics` on every rank; writes one record per probed step
+    to the run's folder. Training is bitwise the same as without. During training nothing raises:
+    what a probe cannot do is nan under every key, warned about once, and recorded with the reason.
 
     A probe runs the encoder's forward pass and its hooks, eagerly and without gradients, and a few
     trials at the start do. What the module holds is put back (`probe.attributes`), and `self.log`
@@ -134,6 +132,7 @@ class ProbeCallback(Callback):
     def _reset(self) -> None:
         self.run_dir_: Path | None = None  # folder of the records, on rank zero
         self.last_step_ = -1  # step of the last probe
+        self.scores_: dict[str, float] = {}  # what it found, under the keys that are logged
         self.next_step_ = 0  # no probe by the step schedule before it
         self.not_before_ = 0  # no probe at all before it, for max_overhead
         self.probe_seconds_ = 0.0
@@ -141,6 +140,7 @@ class ProbeCallback(Callback):
         self._clock_ = self._last_time_ = time.monotonic()
         self._recorder_ = Recorder()
         self._resumed_from_: Path | None = None
+        self._further_: list[str] = []  # keys that the probes before a resumption have shown
         self._told_: set[str] = set()
         self._found_: list[str] = []  # warnings for the next record
         self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
@@ -159,15 +159,9 @@ class ProbeCallback(Callback):
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
             return
-        if trainer.global_step == 0:
+        if step_of(trainer) == 0:
             self._reset()
-        if self.ways is not None:
-            for task, labelling in self.probe.tasks.items():
-                if self.ways > len(labelling.classes):
-                    raise ValueError(
-                        f"ways={self.ways}, but task {task!r} has {len(labelling.classes)} "
-                        "classes. Lower ways."
-                    )
+        check_ways(self.ways, self.probe)
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -189,18 +183,19 @@ class ProbeCallback(Callback):
         if not hasattr(self, "engine_"):
             self._build(trainer, pl_module)
         self._clock_ = self._last_time_ = time.monotonic()
+        self.engine_.further.update(self._further_)
+        self._tell(stale_monitors(self, trainer))
+        if stranger := other_axis(trainer, self.last_step_):
+            self._tell([stranger])
+            self.last_step_, self._resumed_from_ = -1, None
         trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
         if trainer.is_global_zero and not trial and self.run_dir_ is None:
-            folder = Path(self.dirpath or run_folder(trainer) / "dnc" / self.name)
-            header = run_header(self, trainer, pl_module)
-            self._tell(self._recorder_.open(folder, header, self._resumed_from_, self.last_step_))
-            self._tell(prepare_loggers(trainer, self))
-            if self._recorder_.writer is not None:
-                self.run_dir_ = self._recorder_.writer.folder
-            if self.run_dir_ is not None and self.examples:
-                began = time.monotonic()
-                self._tell(write_examples(self.run_dir_, self.probe.tasks, self.engine_.bank))
-                self.probe_seconds_ += time.monotonic() - began
+            began, recorder = time.monotonic(), self._recorder_
+            self._tell(open_records(self, recorder, trainer, pl_module, self._resumed_from_))
+            self.run_dir_ = None if recorder.writer is None else recorder.writer.folder
+            self.probe_seconds_ += time.monotonic() - began
+        if self._resumed_from_ is not None and trainer.strategy.broadcast(self._recorder_.anew):
+            self.last_step_ = -1
         if self.last_step_ < 0:
             self._probe(trainer)
 
@@ -218,7 +213,7 @@ class ProbeCallback(Callback):
         if trainer.is_global_zero:
             self._found_ += self.engine_.inputs.end(batch, trainer.datamodule)  # type: ignore[attr-defined]
             self._tell(self._found_)
-        step = trainer.global_step
+        step = step_of(trainer)
         if step != self.last_step_ and step >= self.not_before_:
             due = step >= self.next_step_
             if self.train_time_interval is not None:
@@ -230,16 +225,15 @@ class ProbeCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe if the epoch is due."""
-        step = trainer.global_step
+        step = step_of(trainer)
         if self.every_n_epochs is None or step == self.last_step_ or step < self.not_before_:
             return
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._probe(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe the final weights."""
-        if trainer.global_step != self.last_step_:
-            self._probe(trainer, final=True)
+        """Probe the final weights thoroughly, also where their step has been probed already."""
+        self._probe(trainer, final=True)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""
@@ -251,6 +245,8 @@ class ProbeCallback(Callback):
             "probe_seconds": self.probe_seconds_,
             "train_seconds": self._elapsed(),
             "given": sorted(self._given_),
+            "scores": self.scores_,
+            "further": sorted(self.engine_.further if hasattr(self, "engine_") else self._further_),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -262,12 +258,14 @@ class ProbeCallback(Callback):
         self.probe_seconds_ = state_dict["probe_seconds"]
         self.train_seconds_ = state_dict["train_seconds"]
         self._given_ |= set(state_dict.get("given", ()))  # also the engine's, if it is there
+        self.scores_ = state_dict.get("scores", {})
+        self._further_ = state_dict.get("further", [])
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
-        began, step = time.monotonic(), trainer.global_step
-        # Negative where the length of the data is unknown.
-        final = final or 0 < trainer.estimated_stepping_batches <= step
+        began, step = time.monotonic(), step_of(trainer)
+        before = self.scores_ if step == self.last_step_ else None
         thorough = final or self.last_step_ < 0
+        self._tell(drift(trainer))
         result = self.engine_.probe(thorough=thorough)
         result.warnings, self._found_ = [*self._found_, *result.warnings], []
         self._last_time_ = time.monotonic()
@@ -279,39 +277,31 @@ class ProbeCallback(Callback):
         result.scalars[f"{prefix}/overhead"] = self.probe_seconds_ / elapsed
         self.last_step_ = step
         self._plan(trainer, step, elapsed, seconds)
-        self._publish(trainer, result, elapsed, charts=thorough, pictures=final)
+        self.scores_ = result.scalars
+        # What the first and last probe alone give must not stay there as if it were current.
+        stale = dict.fromkeys(self.engine_.keys(thorough=True), float("nan"))
+        for key, value in (stale | result.scalars).items():
+            trainer.callback_metrics[key] = torch.tensor(value, device=self.engine_.device)
+        if trainer.is_global_zero:
+            self._tell(
+                publish(
+                    trainer,
+                    self._recorder_,
+                    result,
+                    step,
+                    elapsed,
+                    before=before,
+                    charts=thorough,
+                    pictures=final,
+                )
+            )
         self.probe_seconds_ += time.monotonic() - self._last_time_  # logging is part of the cost
 
     def _plan(self, trainer: Trainer, step: int, elapsed: float, seconds: float) -> None:
         if self.max_overhead is not None and step > 0:
-            per_step = (elapsed - self.probe_seconds_) / step
-            # One more probe as long as this one must fit under the limit when it is over.
-            probes = self.probe_seconds_ + seconds
-            wait = (probes / self.max_overhead - elapsed) / max(per_step, 1e-9)
-            self.not_before_ = trainer.strategy.broadcast(step + max(0, int(wait)))
+            wait = steps_to_wait(step, elapsed, self.probe_seconds_, seconds, self.max_overhead)
+            self.not_before_ = trainer.strategy.broadcast(step + wait)
         self.next_step_ = self._steps.next_after(max(step, self.not_before_ - 1))
-
-    def _publish(
-        self, trainer: Trainer, result: ProbeResult, elapsed: float, *, charts: bool, pictures: bool
-    ) -> None:
-        for key, value in result.scalars.items():
-            trainer.callback_metrics[key] = torch.tensor(value, device=self.engine_.device)
-        if not trainer.is_global_zero:
-            return
-        result.warnings += log_scalars(trainer, result.scalars, self.last_step_)
-        record = Record(
-            step=self.last_step_,
-            epoch=trainer.current_epoch,
-            time=elapsed,
-            scalars=result.scalars,
-            uncalibrated=result.uncalibrated,
-            notes=tuple(result.notes),
-            warnings=tuple(result.warnings),
-        )
-        self._tell([*result.warnings, *self._recorder_.append(record, result.matrices)])
-        if charts:
-            header = self._recorder_.header
-            self._tell(log_charts(trainer, header, record, result.matrices, pictures=pictures))
 
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in problems:

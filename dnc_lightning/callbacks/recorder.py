@@ -9,7 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dnc_lightning.reporting.records import RECORDS_FILE, Record, RecordWriter
+from dnc_lightning.callbacks.identity import changes
+from dnc_lightning.reporting.records import (
+    RECORDS_FILE,
+    Record,
+    RecordWriter,
+    claim_folder,
+    read_header,
+)
 
 
 class Recorder:
@@ -18,6 +25,7 @@ class Recorder:
     def __init__(self) -> None:
         self.writer: RecordWriter | None = None
         self.written = 0
+        self.anew = False  # a resumed run whose records begin here
         self.header: Mapping[str, Any] = {}
 
     def open(
@@ -29,48 +37,81 @@ class Recorder:
             folder: Where the records of this run should lie; a fresh run takes the first free of
                 `folder`, `folder-v1`, ... so that it never mixes with another.
             header: Facts of the run.
-            previous: Folder of the run that is resumed; its records are copied if it is another.
+            previous: Folder of the run that is resumed; its records are copied if it is another,
+                and left alone if they are those of another experiment.
             last_step: Step of the last record to keep; the resumed run makes later ones anew.
 
         Returns:
             Problems.
         """
-        problems = []
+        problems: list[str] = []
         self.header = header
         try:
-            if previous is not None and not (previous / RECORDS_FILE).exists():
-                problems.append(
-                    f"The records of the resumed run are not at {previous}: starting anew."
-                )
-                previous = None
-            if previous is None or previous.resolve() != folder.resolve():
-                folder = _free(folder)
-            if previous is not None and previous.resolve() != folder.resolve():
-                shutil.copytree(previous, folder)
-            writer = RecordWriter(folder)
-            writer.open(header)
+            if previous is not None:
+                self.anew, problems = _resumption(previous, header)
+            if previous is None or self.anew:
+                self.writer = _opened(claim_folder(folder), header)
+                return problems
+            if previous.resolve() != folder.resolve():
+                folder = claim_folder(folder)
+                shutil.copytree(previous, folder, dirs_exist_ok=True)
+            writer = _opened(folder, header)
             writer.truncate_after(last_step)
             self.writer = writer
         except (OSError, ValueError) as error:
             problems.append(f"No records are written: {error}. Training goes on.")
         return problems
 
-    def append(self, record: Record, matrices: Mapping[str, Tensor]) -> list[str]:
-        """Write one probe; return problems."""
+    def write(
+        self, record: Record, matrices: Mapping[str, Tensor], *, again: bool = False
+    ) -> list[str]:
+        """Write one probe.
+
+        Args:
+            record: The probe.
+            matrices: "{encoder}/{task}/{metric}" -> [C, C].
+            again: In place of the one of the same step.
+
+        Returns:
+            Problems.
+        """
         if self.writer is None:
             return []
         try:
             arrays = {key: value.cpu().numpy() for key, value in matrices.items()}
-            self.writer.append(record, arrays)
+            if again:
+                self.writer.replace(record, arrays)
+            else:
+                self.writer.append(record, arrays)
+                self.written += 1
         except OSError as error:
             return [f"The probe at step {record.step} was not recorded: {error}. Training goes on."]
-        self.written += 1
         return []
 
 
-def _free(folder: Path) -> Path:
-    version, candidate = 0, folder
-    while (candidate / RECORDS_FILE).exists():
-        version += 1
-        candidate = folder.with_name(f"{folder.name}-v{version}")
-    return candidate
+def _opened(folder: Path, header: Mapping[str, Any]) -> RecordWriter:
+    writer = RecordWriter(folder)
+    writer.open(header)
+    return writer
+
+
+def _resumption(previous: Path, header: Mapping[str, Any]) -> tuple[bool, list[str]]:
+    """Whether the records of a resumed run must begin anew, and what there is to say."""
+    if not (previous / RECORDS_FILE).exists():
+        return True, [f"The records of the resumed run are not at {previous}: starting anew."]
+    try:
+        old = read_header(previous)
+    except (OSError, ValueError) as error:
+        return True, [f"The resumed run is not known by its header: {error}. Starting anew."]
+    if changed := changes(old, header):
+        return True, [
+            f"The resumed run, whose records stay in {previous}, was probed otherwise: "
+            f"{'; '.join(changed)}. One curve must not hold both: starting anew, in a folder of "
+            "its own."
+        ]
+    if (before := old.get("precision", header["precision"])) != header["precision"]:
+        return False, [
+            f"The records up to here were made in precision {before}, later ones in "
+            f"{header['precision']}."
+        ]
+    return False, []

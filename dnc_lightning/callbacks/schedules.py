@@ -103,3 +103,24 @@ def step_schedule(
     if every_n_train_steps is not None:
         return EveryNSteps(every_n_train_steps)
     return LogSpaced() if not named else Never()
+
+
+def steps_to_wait(
+    step: int, elapsed: float, probing: float, seconds: float, max_overhead: float
+) -> int:
+    """How many steps the next probe must wait so that probing stays below its share of the time.
+
+    Args:
+        step: Steps so far, at least 1.
+        elapsed: Seconds so far, probing included.
+        probing: Seconds of all probes so far.
+        seconds: Of the last probe; the next one is taken to last as long.
+        max_overhead: The share, in (0, 1).
+
+    Returns:
+        At least 0.
+    """
+    per_step = (elapsed - probing) / step
+    # One more probe as long as this one must fit under the limit when it is over.
+    wait = ((probing + seconds) / max_overhead - elapsed) / max(per_step, 1e-9)
+    return max(0, int(wait))

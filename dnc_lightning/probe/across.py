@@ -11,6 +11,7 @@ from torch import Tensor
 from dnc_lightning.functional import orthogonality_summary
 from dnc_lightning.functional._scale import unit_rows
 from dnc_lightning.functional._tiles import Reduce
+from dnc_lightning.probe.keys import across_keys
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import Measurement
 
@@ -35,9 +36,9 @@ def measure_across(
 
     Returns:
         The scalars of `orthogonality_summary`, and |cos| [Pa, Pb] per pair of tasks up to
-        `LARGEST_MATRIX`; nothing where a feature is not finite, which `measure` warns about.
+        `LARGEST_MATRIX`; nan where a feature is not finite, which `measure` warns about.
     """
-    found = Measurement()
+    found = Measurement(dict.fromkeys(across_keys(tasks), float("nan")))
     broken = (~features.isfinite().all(1)).sum()
     if int(broken if reduce is None else reduce(broken)):
         return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -25,6 +26,7 @@ from dnc_lightning.probe.calibration import (
 from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
+from dnc_lightning.probe.keys import across_keys, task_keys
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import Measurement, Plan, measure
 from dnc_lightning.probe.pooling import Pooling
@@ -67,6 +69,9 @@ class ProbeEngine:
     given: set[str]  # names of BatchNorm layers whose statistics came without a count
     image_shape: torch.Size
     image_dtype: torch.dtype
+    counts: dict[str, list[int]]  # task -> [C] samples of each class on all ranks
+    further: set[str] = field(default_factory=set)  # keys that only a probe could tell
+    absent: set[str] = field(default_factory=set)  # names of metrics that gave keys of their own
 
     @classmethod
     def build(
@@ -142,6 +147,10 @@ class ProbeEngine:
             given=set(given_statistics(module)),
             image_shape=images.shape[1:],
             image_dtype=images.dtype if trial.images is None else trial.images.dtype,
+            counts={
+                name: torch.bincount(task.labels, minlength=len(task.classes)).tolist()
+                for name, task in probe.tasks.items()
+            },
         )
 
     @property
@@ -159,6 +168,18 @@ class ProbeEngine:
         parts = [self.prefix, encoder, task] if len(self.names) > 1 else [self.prefix, task]
         return "/".join(parts)
 
+    def keys(self, *, thorough: bool) -> set[str]:
+        """The keys of a probe's scalars, as far as known before it."""
+        found = set(self.further)
+        for encoder in self.names:
+            for task, counts in self.counts.items():
+                keys = task_keys(self.plan, counts, thorough=thorough)
+                found.update(f"{self.key(encoder, task)}/{key}" for key in keys)
+            if self.plan.orthogonality:
+                prefix = self.key(encoder, "orthogonality")
+                found.update(f"{prefix}/{key}" for key in across_keys(self.counts))
+        return found - self.absent
+
     def probe(self, *, thorough: bool = False) -> ProbeResult:
         """Embed and measure; never raises.
 
@@ -170,8 +191,21 @@ class ProbeEngine:
             thorough: Also compute what takes longer than the rest, see `measure`.
 
         Returns:
-            The numbers, the same on every rank; without scalars of an encoder that failed.
+            The numbers, the same on every rank; under each of its `keys` nan where it failed, with
+            the reason among the warnings.
         """
+        result = self._probe(thorough=thorough)
+        given = set(result.scalars)
+        if given:
+            self.absent |= self.keys(thorough=thorough) - self.further - given
+            self.further |= given - self.keys(thorough=thorough) - self.absent
+        for key in given & self.absent:
+            del result.scalars[key]
+        for key in sorted(self.keys(thorough=thorough) - given):
+            result.scalars[key] = float("nan")
+        return result
+
+    def _probe(self, *, thorough: bool) -> ProbeResult:
         result = ProbeResult(notes=[*self.cautions, *self.remarks])
         self.remarks = []
         modules = encoder_modules(self.embedder.module, self.embedder.encoders)
@@ -223,13 +257,26 @@ class ProbeEngine:
     ) -> None:
         for encoder, values in features.items():
             for name, task in self.tasks.items():
-                shard = self.shards.get(name)
-                found = measure(values, task.labels, task, self.plan, shard, thorough=thorough)
-                self._file(found, result, encoder, name)
-            if self.plan.orthogonality and len(self.tasks) > 1:
-                found = measure_across(
-                    values, self.tasks, self.reduce, normalize=self.plan.normalize
+                work = partial(
+                    measure,
+                    values,
+                    task.labels,
+                    task,
+                    self.plan,
+                    self.shards.get(name),
+                    thorough=thorough,
                 )
+                keys = task_keys(self.plan, self.counts[name], thorough=thorough)
+                self._file(_measured(work, keys), result, encoder, name)
+            if self.plan.orthogonality and len(self.tasks) > 1:
+                work = partial(
+                    measure_across,
+                    values,
+                    self.tasks,
+                    self.reduce,
+                    normalize=self.plan.normalize,
+                )
+                found = _measured(work, across_keys(self.tasks))
                 self._file(found, result, encoder, "orthogonality")
 
     def _file(self, found: Measurement, result: ProbeResult, encoder: str, part: str) -> None:
@@ -239,3 +286,13 @@ class ProbeEngine:
         result.matrices.update({f"{encoder}/{part}/{k}": m for k, m in found.matrices.items()})
         result.notes.extend(f"{key}: {text}" for text in found.notes)
         result.warnings.extend(f"{key}: {text}" for text in found.warnings)
+
+
+def _measured(work: Callable[[], Measurement], keys: Sequence[str]) -> Measurement:
+    """Measure, or give every key as nan with the reason."""
+    try:
+        return work()
+    except Exception as error:
+        found = Measurement(dict.fromkeys(keys, float("nan")))
+        found.warnings.append(f"Measuring failed: {error!r}. Its values are nan; training goes on.")
+        return found

@@ -11,7 +11,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning.functional import (
-    COLLAPSE_KEYS,
     ClassGeometry,
     bound_summary,
     cdnv,
@@ -26,15 +25,14 @@ from dnc_lightning.functional import (
     variance_decomposition,
 )
 from dnc_lightning.functional._scale import unit_rows
+from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.few_shot import Shard, ncc_errors
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.functional.unbiased import samples_to_resolve
+from dnc_lightning.probe.keys import JOINT_CLASSES, possible_shots, task_keys
 from dnc_lightning.probe.labels import Task
 
 BUILT_IN = ("collapse", "few_shot", "orthogonality", "variance")
-
-JOINT_CLASSES = 32
-"""Most classes of a task whose joint certificate a probe computes."""
 
 ENOUGH_RESOLVED = 0.9
 """Share of resolved pairs below which a probe asks for more samples."""
@@ -102,21 +100,22 @@ def measure(
             joint certificate of tasks of up to `JOINT_CLASSES` classes.
 
     Returns:
-        Scalars, matrices and warnings; the scalars of CDNV are nan when a feature is not finite.
+        Scalars, matrices and warnings; every scalar is nan when a feature is not finite, and those
+        of a further metric when it fails.
     """
-    found = Measurement()
+    everyone = labels if shard is None else shard.labels
+    counts = torch.bincount(everyone, minlength=len(task.classes)).tolist()
+    keys = task_keys(plan, counts, thorough=thorough)
+    found = Measurement(dict.fromkeys(keys, float("nan")))
     reduce = None if shard is None else shard.reduce
     broken = (~features.isfinite().all(1)).sum()
-    total = len(features) if shard is None else len(shard.labels)
     if reduce is not None:
         broken = reduce(broken)
     if int(broken):
         found.warnings.append(
-            f"{int(broken)} of {total} feature vectors hold nan or infinity: their metrics "
-            "are skipped. Is the encoder diverging?"
+            f"{int(broken)} of {len(everyone)} feature vectors hold nan or infinity: their metrics "
+            "are nan. Is the encoder diverging?"
         )
-        if plan.collapse:
-            found.scalars.update(dict.fromkeys(COLLAPSE_KEYS, float("nan")))
         return found
     if plan.normalize:
         features = unit_rows(features)
@@ -125,11 +124,7 @@ def measure(
         if plan.collapse or plan.few_shot or plan.variance:
             _built_in(found, features, labels, task, plan, shard, thorough)
         for name, metric in plan.metrics.items():
-            try:
-                fresh = metric.clone().to(features.device)
-                found.scalars.update(_compute(name, fresh, features, labels))
-            except Exception as error:
-                found.warnings.append(f"Metric {name} failed and is skipped: {error!r}.")
+            _further(found, name, metric, features, labels, reduce)
     found.warnings.extend(str(warning.message) for warning in caught)
     return found
 
@@ -164,8 +159,7 @@ def _built_in(
             for m in shots:
                 bound = few_shot_bound(geometry, m, kind="joint", ways=plan.ways)
                 scalars[f"joint/{m}"] = bound if several else bound * torch.nan
-        possible = [m for m in shots if m < int(geometry.count.min())]
-        if possible:
+        if possible := possible_shots(shots, geometry.count.tolist()):
             mean, error = ncc_errors(
                 features,
                 labels,
@@ -185,6 +179,8 @@ def _built_in(
         for k, name in enumerate(names):
             scalars[name.format("low")] = estimate.low[k]
             scalars[name.format("high")] = estimate.high[k]
+    if not scalars:
+        return
     # One transfer from the device for all numbers.
     values = torch.stack([value.to(torch.float64) for value in scalars.values()]).tolist()
     found.scalars.update(zip(scalars, values, strict=True))
@@ -232,12 +228,40 @@ def _advice(geometry: ClassGeometry) -> list[str]:
     ]
 
 
-def _compute(name: str, metric: Metric, features: Tensor, labels: Tensor) -> dict[str, float]:
-    if len(features):
-        metric.update(features, labels)
-    value = metric.compute()
-    values = value if isinstance(value, Mapping) else {name: value}
-    return {key: float(item) for key, item in values.items() if torch.as_tensor(item).numel() == 1}
+def _further(
+    found: Measurement,
+    name: str,
+    metric: Metric,
+    features: Tensor,
+    labels: Tensor,
+    reduce: Reduce | None,
+) -> None:
+    """Compute a metric that is not built in; its keys become its name, or those of its mapping."""
+    fresh, failure = metric.clone().to(features.device), None
+    try:
+        if len(features):
+            fresh.update(features, labels)
+    except Exception as error:
+        failure = repr(error)
+    # `compute` waits for all processes: where one has failed, none may enter it.
+    failed = torch.tensor(float(failure is not None), device=features.device)
+    if int(failed if reduce is None else reduce(failed)):
+        failure = failure or "it failed on another rank"
+    else:
+        try:
+            value = fresh.compute()
+            values = value if isinstance(value, Mapping) else {name: value}
+            del found.scalars[name]
+            found.scalars.update(
+                (key, float(item))
+                for key, item in values.items()
+                if torch.as_tensor(item).numel() == 1
+            )
+        except Exception as error:
+            failure = repr(error)
+    if failure:
+        found.scalars.setdefault(name, float("nan"))
+        found.warnings.append(f"Metric {name} failed and is nan: {failure}.")
 
 
 def check_metrics(metrics: Sequence[str | Metric] | None) -> None:

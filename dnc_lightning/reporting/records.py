@@ -13,40 +13,39 @@ after a kill; the reader skips that one and says so.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
+import itertools
 import json
-import math
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.reporting.files import TEMPORARY_SUFFIX, write_atomically
+from dnc_lightning.reporting.lines import (
+    VERSION,
+    Record,
+    check_version,
+    ends_a_line,
+    read_lines,
+    record_line,
+    step_in,
+    to_json,
+)
 
-VERSION = 1
+__all__ = ["Record", "RecordWriter", "Run", "claim_folder", "read_header", "read_run"]
+
 HEADER_FILE = "run.json"
 RECORDS_FILE = "records.jsonl"
 MATRICES_FOLDER = "matrices"
 EXAMPLES_FILE = "examples.zip"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One probe of one run."""
-
-    step: int  # optimizer steps done when the probe ran
-    epoch: int
-    time: float  # seconds of training wall time
-    scalars: Mapping[str, float]  # logged key -> value, nan where undefined
-    uncalibrated: Mapping[str, float] = field(default_factory=dict)  # before BatchNorm calibration
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    matrices: str | None = None  # path of the .npz relative to the run folder; set by the writer
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class RecordWriter:
             ValueError: If the header is not plain JSON (nan and infinity are not).
         """
         content = {"version": VERSION, **header}
-        write_atomically(self.folder / HEADER_FILE, _to_json(content, indent=2).encode())
+        write_atomically(self.folder / HEADER_FILE, to_json(content, indent=2).encode())
         (self.folder / MATRICES_FOLDER).mkdir(exist_ok=True)
         for leftover in self.folder.rglob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink(missing_ok=True)
@@ -120,10 +119,12 @@ class RecordWriter:
         if not records.exists():
             write_atomically(records, b"")
         elif (content_before := records.read_bytes()) and not content_before.endswith(b"\n"):
-            self._rewrite(_read_lines(records)[0])
+            self._rewrite(read_lines(records)[0])
 
     def append(self, record: Record, matrices: Mapping[str, NDArray[Any]]) -> Record:
         """Write one probe: the matrices first, then the line that refers to them.
+
+        A step has one line: the records may not hold this one yet, see `replace`.
 
         Args:
             record: The probe; its `matrices` field is filled in here.
@@ -135,22 +136,38 @@ class RecordWriter:
         Raises:
             OSError: If the disk refuses; no line then refers to a missing file.
         """
-        if matrices:
-            path = f"{MATRICES_FOLDER}/step-{record.step:09d}.npz"
-            buffer = io.BytesIO()
-            arrays: dict[str, Any] = {
-                key: np.asarray(value, dtype=np.float32) for key, value in matrices.items()
-            }
-            np.savez(buffer, **arrays)
-            write_atomically(self.folder / path, buffer.getvalue())
-            record = replace(record, matrices=path)
+        record = self._with_matrices(record, matrices)
         with (self.folder / RECORDS_FILE).open("a+b") as file:
             # A write that a full disk cut short must not swallow the next record too.
-            if file.tell() and not _ends_a_line(file):
+            if file.tell() and not ends_a_line(file):
                 file.write(b"\n")
-            file.write(_record_line(record))
+            file.write(record_line(record))
             file.flush()
             os.fsync(file.fileno())
+        return record
+
+    def replace(self, record: Record, matrices: Mapping[str, NDArray[Any]]) -> Record:
+        """Write one probe in place of that of the same step, at the end of the records.
+
+        Args:
+            record: As in `append`.
+            matrices: As in `append`.
+
+        Returns:
+            The record as written.
+
+        Raises:
+            OSError: If the disk refuses; the old line is then still there.
+        """
+        record = self._with_matrices(record, matrices)
+        path = self.folder / RECORDS_FILE
+        # Bytes of the others are kept as they are: what this version cannot read stays too.
+        lines = [
+            line.removesuffix(b"\n") + b"\n"
+            for line in path.read_bytes().splitlines(keepends=True)
+            if step_in(line) != record.step
+        ]
+        write_atomically(path, b"".join([*lines, record_line(record)]))
         return record
 
     def truncate_after(self, step: int) -> None:
@@ -165,13 +182,59 @@ class RecordWriter:
         """
         records = self.folder / RECORDS_FILE
         if records.exists():
-            self._rewrite(record for record in _read_lines(records)[0] if record.step <= step)
+            self._rewrite(record for record in read_lines(records)[0] if record.step <= step)
         for path in (self.folder / MATRICES_FOLDER).glob("step-*.npz"):
             if int(path.stem.removeprefix("step-")) > step:
                 path.unlink(missing_ok=True)
 
+    def _with_matrices(self, record: Record, matrices: Mapping[str, NDArray[Any]]) -> Record:
+        if not matrices:
+            return record
+        path = f"{MATRICES_FOLDER}/step-{record.step:09d}.npz"
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {
+            key: np.asarray(value, dtype=np.float32) for key, value in matrices.items()
+        }
+        np.savez(buffer, **arrays)
+        write_atomically(self.folder / path, buffer.getvalue())
+        return dataclasses.replace(record, matrices=path)
+
     def _rewrite(self, records: Iterable[Record]) -> None:
-        write_atomically(self.folder / RECORDS_FILE, b"".join(map(_record_line, records)))
+        write_atomically(self.folder / RECORDS_FILE, b"".join(map(record_line, records)))
+
+
+def claim_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make the first of `folder`, `folder-v1`, ... that no run has, and take it in the same step.
+
+    Of any number of processes that ask at once, each gets a folder of its own.
+
+    Args:
+        folder: Where the records should lie.
+
+    Returns:
+        A folder with an empty `records.jsonl`.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    folder = Path(folder)
+    for version in itertools.count():
+        candidate = folder if version == 0 else folder.with_name(f"{folder.name}-v{version}")
+        candidate.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (candidate / RECORDS_FILE).touch(exist_ok=False)  # the system lets one of them do this
+            return candidate
+    raise AssertionError("unreachable")
+
+
+def read_header(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the header of a run folder.
+
+    Raises:
+        OSError: If there is none.
+        ValueError: If it is not readable, or was written by a newer version.
+    """
+    return _read_header(Path(folder) / HEADER_FILE)
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -198,7 +261,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
                 "exist: pass the folder that ProbeCallback wrote its records to"
             )
     header = _read_header(folder / HEADER_FILE)
-    records, problems = _read_lines(folder / RECORDS_FILE)
+    records, problems = read_lines(folder / RECORDS_FILE)
     for record in records:
         if record.matrices is not None and not zipfile.is_zipfile(folder / record.matrices):
             problems.append(f"{record.matrices} (step {record.step}) is missing or damaged")
@@ -214,86 +277,5 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise ValueError(f"expected JSON in {path}, got something else: {error}") from error
     if not isinstance(header, dict):
         raise ValueError(f"expected a JSON object in {path}, got {type(header).__name__}")
-    _check_version(header.get("version"), path)
+    check_version(header.get("version"), path)
     return header
-
-
-def _read_lines(path: Path) -> tuple[list[Record], list[str]]:
-    records: list[Record] = []
-    problems: list[str] = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-            if not isinstance(content, dict):
-                raise TypeError("not a JSON object")
-        except (ValueError, TypeError):
-            cut_short = number == len(lines) and not line.endswith(b"\n")
-            why = "was cut short (the run was stopped while writing)" if cut_short else "is damaged"
-            problems.append(f"{path.name}, line {number}, {why}: left out")
-            continue
-        _check_version(content.get("version"), path)
-        try:
-            records.append(_record_from(content))
-        except (KeyError, ValueError, TypeError, AttributeError):
-            problems.append(f"{path.name}, line {number}, is damaged: left out")
-    return records, problems
-
-
-def _check_version(version: object, path: Path) -> None:
-    if not isinstance(version, int):
-        raise ValueError(f'expected an integer "version" in {path}, got {version!r}')
-    if version > VERSION:
-        raise ValueError(
-            f"{path} is of version {version}, but this dnc_lightning reads versions up to "
-            f'{VERSION}: update it (pip install -U "dnc_lightning")'
-        )
-
-
-def _ends_a_line(file: IO[bytes]) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def _record_from(content: Mapping[str, Any]) -> Record:
-    return Record(
-        step=int(content["step"]),
-        epoch=int(content["epoch"]),
-        time=_number(content["time"]),
-        scalars={key: _number(value) for key, value in content["scalars"].items()},
-        uncalibrated={key: _number(value) for key, value in content["uncalibrated"].items()},
-        notes=tuple(map(str, content["notes"])),
-        warnings=tuple(map(str, content["warnings"])),
-        matrices=content["matrices"],
-    )
-
-
-def _record_line(record: Record) -> bytes:
-    content = {
-        "version": VERSION,
-        "step": record.step,
-        "epoch": record.epoch,
-        "time": _finite(record.time),
-        "scalars": {key: _finite(value) for key, value in record.scalars.items()},
-        "uncalibrated": {key: _finite(value) for key, value in record.uncalibrated.items()},
-        "notes": _strings(record.notes),
-        "warnings": _strings(record.warnings),
-        "matrices": record.matrices,
-    }
-    return _to_json(content).encode() + b"\n"
-
-
-def _to_json(content: Mapping[str, Any], indent: int | None = None) -> str:
-    return json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent)
-
-
-def _strings(values: Sequence[str]) -> list[str]:
-    return [str(value) for value in values]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -161,6 +161,8 @@ def test_tensorboard_holds_every_number_at_its_step(fit: Fit) -> None:
     for key in fit.run.records[-1].scalars:
         steps, values = fit.run.series(key)
         found = events.Scalars(key)
+        if key.endswith(("seconds", "overhead")):
+            del found[-2]  # the last step was probed a second time, at the end
         assert [event.step for event in found] == steps.tolist()
         assert all(same(e.value, v) for e, v in zip(found, values, strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,14 @@ def test_the_numbers_are_those_of_the_functions(normalize: bool) -> None:
     assert len(found.matrices) == 3
 
 
-def test_a_feature_that_is_not_finite_leaves_nothing() -> None:
+def test_a_feature_that_is_not_finite_leaves_every_key_as_nan() -> None:
     features, tasks = features_and_tasks()
+    keys = measure_across(features, tasks, None).scalars.keys()
     features[3, 2] = torch.nan
     found = measure_across(features, tasks, None)
-    assert (found.scalars, found.matrices, found.warnings) == ({}, {}, [])
+    assert found.scalars.keys() == keys
+    assert all(math.isnan(value) for value in found.scalars.values())
+    assert (found.matrices, found.warnings) == ({}, [])
 
 
 def test_large_matrices_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,10 +195,10 @@ def breaks(module: Any, images: Tensor) -> Tensor:
 
 @pytest.mark.filterwarnings("ignore:probe. probe/.* feature vectors hold nan or infinity")
 @pytest.mark.filterwarnings("ignore:probe. .* feature vectors hold nan or infinity")
-def test_a_probe_with_broken_features_lacks_the_keys_and_later_ones_do_not(tmp_path: Path) -> None:
+def test_a_probe_with_broken_features_is_nan_and_later_ones_are_not(tmp_path: Path) -> None:
     run = fit(tmp_path, encoder=breaks)
-    held = {r.step: "probe/orthogonality/floor" in r.scalars for r in run.records}
-    assert held == {0: True, 1: False, 2: True}
+    floor = {r.step: r.scalars["probe/orthogonality/floor"] for r in run.records}
+    assert [math.isnan(floor[step]) for step in (0, 1, 2)] == [False, True, False]
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from dnc_lightning.reporting.records import Record, RecordWriter, claim_folder, read_run
 
 HEADER = {"name": "probe", "tasks": {"label": ["cat", "dog"]}, "encoders": ["backbone"]}
 KEY = "backbone/label/cdnv"
@@ -186,6 +188,111 @@ def test_a_damaged_header_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match="expected"):
         read_run(tmp_path)
+
+
+def test_a_step_that_is_replaced_has_one_line_and_its_new_matrices(tmp_path: Path) -> None:
+    writer = written(tmp_path)
+    new = record(12, scalars={"probe/label/cdnv": 9.0, "probe/label/cdnv_low": 8.0})
+    returned = writer.replace(new, {KEY: matrix(77)})
+    run = read_run(tmp_path)
+    assert [r.step for r in run.records] == [0, 1, 12]
+    assert run.records[-1] == returned
+    assert returned.scalars["probe/label/cdnv"] == 9.0
+    np.testing.assert_array_equal(run.matrices(returned)[KEY], matrix(77))
+    np.testing.assert_array_equal(run.matrices(run.records[1])[KEY], matrix(1))
+    writer.append(record(20), {})
+    assert [r.step for r in read_run(tmp_path).records] == [0, 1, 12, 20]
+
+
+def test_replacing_keeps_what_it_cannot_read_and_writes_what_was_lost(tmp_path: Path) -> None:
+    writer = written(tmp_path, (0,))
+    with (tmp_path / "records.jsonl").open("ab") as file:
+        file.write(b'{"version": 1, "step": 3, "scal')  # a full disk
+    writer.replace(record(3), {})
+    lines = (tmp_path / "records.jsonl").read_bytes().splitlines()
+    assert [json.loads(lines[k])["step"] for k in (0, 2)] == [0, 3]
+    assert lines[1] == b'{"version": 1, "step": 3, "scal'
+    assert [r.step for r in read_run(tmp_path).records] == [0, 3]
+
+
+def test_a_disk_that_refuses_to_replace_leaves_the_old_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = written(tmp_path)
+    before = (tmp_path / "records.jsonl").read_bytes()
+
+    def full(path: Path, _: bytes) -> None:
+        if path.name == "records.jsonl":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dnc_lightning.reporting.records.write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        writer.replace(record(12, scalars={}), {})
+    assert (tmp_path / "records.jsonl").read_bytes() == before
+
+
+def test_folders_are_claimed_in_order(tmp_path: Path) -> None:
+    names = [claim_folder(tmp_path / "a" / "probe").name for _ in range(3)]
+    assert names == ["probe", "probe-v1", "probe-v2"]
+    assert (tmp_path / "a" / "probe-v2" / "records.jsonl").read_bytes() == b""
+
+
+def test_of_many_that_claim_at_once_each_has_its_own(tmp_path: Path) -> None:
+    count, rounds = 16, 20
+    start = threading.Barrier(count)
+
+    def claim(_: int) -> list[Path]:
+        found = []
+        for k in range(rounds):
+            start.wait()
+            found.append(claim_folder(tmp_path / str(k) / "probe"))
+        return found
+
+    with ThreadPoolExecutor(count) as pool:
+        claims = list(pool.map(claim, range(count)))
+    for k in range(rounds):
+        assert len({found[k] for found in claims}) == count
+
+
+CLAIMS = """
+import sys, time
+from dnc_lightning.reporting.records import Record, RecordWriter, claim_folder
+
+print("ready", flush=True)
+sys.stdin.readline()
+for k in range(30):
+    folder = claim_folder(f"{sys.argv[1]}/{k}/probe")
+    writer = RecordWriter(folder)
+    writer.open({"name": sys.argv[2]})
+    for step in range(3):
+        writer.append(Record(step, 0, 0.0, {"who": float(sys.argv[2])}), {})
+"""
+
+
+def test_processes_that_start_together_keep_their_records_apart(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIMS, str(tmp_path), str(who)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for who in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.communicate("go\n", timeout=60)
+        assert process.returncode == 0
+    for k in range(30):
+        folders = sorted((tmp_path / str(k)).iterdir())
+        assert [folder.name for folder in folders] == ["probe", "probe-v1", "probe-v2"]
+        runs = [read_run(folder) for folder in folders]
+        assert sorted(run.header["name"] for run in runs) == ["0", "1", "2"]
+        for run in runs:
+            assert [r.step for r in run.records] == [0, 1, 2]
+            assert {r.scalars["who"] for r in run.records} == {float(run.header["name"])}
 
 
 KILLED = """

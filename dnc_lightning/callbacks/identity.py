@@ -1,0 +1,160 @@
+"""What a curve belongs to: a run that is resumed with another probe is another experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from collections.abc import Mapping
+from textwrap import shorten
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torchmetrics
+
+from dnc_lightning.probe.bank import as_float
+from dnc_lightning.probe.probe_set import ProbeSet
+
+if TYPE_CHECKING:
+    from dnc_lightning.callbacks.probe_callback import ProbeCallback
+
+IMAGES, PIXELS = 8, 6  # of the probe that stand for all: those of a changed transform differ
+
+CLOSE = 1e-3
+"""Difference of pixels that another machine's arithmetic may make."""
+
+_FACTS = {
+    "tasks and classes": ("tasks",),
+    "samples of each class": ("probe", "per_class"),
+    "image shape": ("probe", "image_shape"),
+    "encoders": ("sources",),
+    "keys": ("prefixes",),
+    "pooling": ("pooling",),
+    "normalize": ("normalize",),
+    "ways": ("ways",),
+    "unit of steps": ("steps",),
+}
+"""Part -> where a header holds it. Shots and metrics are none: they only add keys."""
+
+
+def fingerprint(callback: ProbeCallback) -> dict[str, Any]:
+    """Describe what the values depend on and the rest of the header does not tell.
+
+    The same for any number of processes, batch size and precision.
+
+    Args:
+        callback: After its engine was built.
+
+    Returns:
+        Part -> a short hash, numbers, or a dict of these; plain JSON.
+    """
+    probe, engine = callback.probe, callback.engine_
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    encoders = engine.embedder.encoders
+    code = {e.name: _code(e.function) for e in encoders if e.function is not None}
+    parts: dict[str, Any] = {
+        "chosen samples": _hash(probe.indices.tolist()),
+        "labels": {name: _hash(task.labels.tolist()) for name, task in probe.tasks.items()},
+        "width of the features": {name: value.shape[1] for name, value in engine.empty.items()},
+        "images": _pixels(probe),
+        # What it says is comparable between equal versions alone.
+        f"code of the encoders (Python {python})": code,
+    }
+    for name, metric in engine.plan.metrics.items():
+        settings = {
+            k: v for k, v in vars(metric).items() if isinstance(v, bool | int | float | str)
+        }
+        public = sorted((k, repr(v)) for k, v in settings.items() if not k.startswith("_"))
+        parts[f"metric {name} (torchmetrics {torchmetrics.__version__})"] = _hash(public)
+    return parts
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say what makes the records of two headers values of two experiments.
+
+    Args:
+        old: A header, also of an earlier version: what it does not hold is not compared.
+        new: The header of the run that would go on.
+
+    Returns:
+        "part: from -> to" of each part that differs, "other part" of those that only a hash or
+        a sample stands for.
+    """
+    before, after = _parts(old), _parts(new)
+    return [
+        f"{part}: {_short(before[part])} -> {_short(after[part])}"
+        if part in _FACTS
+        else f"other {part}"
+        for part in before
+        if part in after and not _same(before[part], after[part])
+    ]
+
+
+def _parts(header: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part, path in _FACTS.items():
+        value: Any = header
+        for key in path:
+            value = value.get(key, _parts) if isinstance(value, Mapping) else _parts
+        if value is not _parts:
+            found[part] = value
+    marks = header.get("fingerprint")
+    return found | (dict(marks) if isinstance(marks, Mapping) else {})
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float | int):
+        return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    return bool(one == other)
+
+
+def _short(value: Any) -> str:
+    return shorten(str(value), 80, placeholder=" ...")
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
+
+
+def _pixels(probe: ProbeSet) -> list[list[float]]:
+    """Mean, standard deviation and some pixels of some images, as they are decoded."""
+    found = []
+    for position in sorted(set(torch.linspace(0, len(probe) - 1, IMAGES).long().tolist())):
+        try:
+            values = as_float(probe.image(position)).flatten().nan_to_num(0.0, 0.0, 0.0)
+        except Exception:
+            continue  # the probe itself says what is wrong with it
+        some = values[torch.linspace(0, len(values) - 1, PIXELS).long()]
+        numbers = torch.cat([torch.stack([values.mean(), values.std(correction=0)]), some])
+        found.append([round(number, 5) for number in numbers.tolist()])
+    return found
+
+
+def _settings(metric: Any) -> str:
+    plain = {k: v for k, v in vars(metric).items() if isinstance(v, bool | int | float | str)}
+    return _hash(sorted((k, repr(v)) for k, v in plain.items() if not k.startswith("_")))
+
+
+def _code(function: Any) -> str:
+    """Hash what a function does, not where it stands; of an object, what a call of it does."""
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return _hash(_instructions(code, getattr(function, "__doc__", None)))
+
+
+def _instructions(code: CodeType | None, doc: str | None) -> Any:
+    if code is None:
+        return None
+    constants = [_constant(value) for value in code.co_consts if value is None or value != doc]
+    return code.co_code, code.co_names, code.co_freevars, constants
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _instructions(value, None)
+    # The order of a set is another one in every process.
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)

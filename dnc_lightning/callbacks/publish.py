@@ -1,0 +1,96 @@
+"""What rank zero does with a probe: every logger, the records, the charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import LightningModule, Trainer
+
+from dnc_lightning.callbacks.examples import write_examples
+from dnc_lightning.callbacks.header import run_header
+from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
+from dnc_lightning.callbacks.recorder import Recorder
+from dnc_lightning.probe.engine import ProbeResult
+from dnc_lightning.reporting.records import Record
+
+if TYPE_CHECKING:
+    from dnc_lightning.callbacks.probe_callback import ProbeCallback
+
+
+def open_records(
+    callback: ProbeCallback,
+    recorder: Recorder,
+    trainer: Trainer,
+    pl_module: LightningModule,
+    previous: Path | None,
+) -> list[str]:
+    """Make the folder of a run ready for the records, and the loggers for the numbers.
+
+    Args:
+        callback: After its engine was built.
+        recorder: Opened here.
+        trainer: About to start.
+        pl_module: The module that is trained.
+        previous: Folder of the run that is resumed, if any.
+
+    Returns:
+        Problems.
+    """
+    folder = Path(callback.dirpath or run_folder(trainer) / "dnc" / callback.name)
+    header = run_header(callback, trainer, pl_module)
+    problems = recorder.open(folder, header, previous, callback.last_step_)
+    problems += prepare_loggers(trainer, callback)
+    if recorder.writer is not None and callback.examples:
+        folder, bank = recorder.writer.folder, callback.engine_.bank
+        problems += write_examples(folder, callback.probe.tasks, bank)
+    return problems
+
+
+def publish(
+    trainer: Trainer,
+    recorder: Recorder,
+    result: ProbeResult,
+    step: int,
+    elapsed: float,
+    *,
+    before: Mapping[str, float] | None,
+    charts: bool,
+    pictures: bool,
+) -> list[str]:
+    """Log and record one probe.
+
+    Args:
+        trainer: With the loggers.
+        recorder: Of the run.
+        result: The probe.
+        step: That it was made at.
+        elapsed: Seconds of training so far.
+        before: Scalars of the probe that the step has had already: this one's record replaces
+            that one's, and loggers are given what is new.
+        charts: Also log the curves over shots and the tables of pairs.
+        pictures: Also what has to be drawn.
+
+    Returns:
+        Problems, those of the probe first.
+    """
+    failures = log_scalars(trainer, _news(result.scalars, before or {}), step)
+    record = Record(
+        step=step,
+        epoch=trainer.current_epoch,
+        time=elapsed,
+        scalars=result.scalars,
+        uncalibrated=result.uncalibrated,
+        notes=tuple(result.notes),
+        warnings=(*result.warnings, *failures),
+    )
+    written = recorder.write(record, result.matrices, again=before is not None)
+    problems = [*record.warnings, *written]
+    if charts:
+        problems += log_charts(trainer, recorder.header, record, result.matrices, pictures=pictures)
+    return problems
+
+
+def _news(scalars: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    return {k: v for k, v in scalars.items() if k not in before or str(v) != str(before[k])}
