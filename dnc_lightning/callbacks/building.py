@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from dnc_lightning.callbacks.averaging import averages_of
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.measure import Plan
 
@@ -25,7 +26,7 @@ def build_engine(
         MissingEncoderError: an encoder that does not exist, or not yet.
         ValueError: an encoder or images that cannot work.
     """
-    return ProbeEngine.build(
+    engine = ProbeEngine.build(
         callback.probe,
         pl_module,
         encoder=callback.encoder,
@@ -41,6 +42,10 @@ def build_engine(
         replicated=_is_replicated(trainer.strategy.model),
         preprocess=callback.preprocess,
     )
+    engine.averages = averages_of(callback, trainer, pl_module)
+    engine.known.further.update(callback._further_)
+    engine.given |= callback._given_  # a resumed run cannot see what it began with
+    return engine
 
 
 def _sum_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:

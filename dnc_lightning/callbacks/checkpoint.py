@@ -40,6 +40,10 @@ class RunCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: steps alone decide."""
 
+    def on_last_probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the final model while it still has the weights that were probed last."""
+        self.on_train_end(trainer, pl_module)
+
     def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
         return super()._monitor_candidates(trainer) | {"step": torch.tensor(step_of(trainer))}
 

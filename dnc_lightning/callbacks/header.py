@@ -27,7 +27,7 @@ def run_header(
     return {
         "name": callback.name,
         "encoders": list(engine.names),
-        "sources": {encoder.name: encoder.source for encoder in engine.embedder.encoders},
+        "sources": engine.sources,
         "layouts": {encoder.name: str(encoder.layout) for encoder in engine.embedder.encoders},
         "tasks": {name: list(task.classes) for name, task in tasks.items()},
         "prefixes": {e: {t: engine.key(e, t) for t in tasks} for e in engine.names},

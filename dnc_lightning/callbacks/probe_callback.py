@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,9 +17,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess, check_ways
+from dnc_lightning.callbacks.averaging import put_in_order
 from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.clock import drift, other_axis, step_of
-from dnc_lightning.callbacks.publish import open_records, publish
+from dnc_lightning.callbacks.publish import open_records, publish, untold
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
 from dnc_lightning.callbacks.stale import stale_monitors
@@ -28,6 +28,9 @@ from dnc_lightning.probe.encoders import MissingEncoderError
 from dnc_lightning.probe.measure import check_metrics
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
+from dnc_lightning.probe.results import ProbeResult
+
+_RESUMED = ("last_step", "next_step", "not_before", "probe_seconds", "scores")
 
 
 class ProbeCallback(Callback):
@@ -140,7 +143,9 @@ class ProbeCallback(Callback):
         self._clock_ = self._last_time_ = time.monotonic()
         self._recorder_ = Recorder()
         self._resumed_from_: Path | None = None
-        self._further_: list[str] = []  # keys that the probes before a resumption have shown
+        self._further_: set[str] = set()  # keys that only probes have shown, see KnownKeys
+        self.replaced_: ProbeResult | None = None  # of trained weights that an average replaced
+        self._ended_ = False  # the last probe was made
         self._told_: set[str] = set()
         self._found_: list[str] = []  # warnings for the next record
         self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
@@ -167,14 +172,15 @@ class ProbeCallback(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the encoders, decode the images, and try both on a few of them."""
         vars(self).pop("engine_", None)
+        self.replaced_, self._ended_ = None, False
+        put_in_order(self, trainer)
         # The module's own on_fit_start, which comes next, may make what is missing.
         with suppress(MissingEncoderError):
             self._build(trainer, pl_module)
 
     def _build(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.engine_ = build_engine(self, trainer, pl_module)
-        self.engine_.given |= self._given_  # a resumed run cannot see what it began with
-        self._given_ = self.engine_.given
+        self._given_, self._further_ = self.engine_.given, self.engine_.known.further
         rank_zero_info(self.engine_.message)
         self._tell(self.engine_.cautions)
 
@@ -183,7 +189,6 @@ class ProbeCallback(Callback):
         if not hasattr(self, "engine_"):
             self._build(trainer, pl_module)
         self._clock_ = self._last_time_ = time.monotonic()
-        self.engine_.further.update(self._further_)
         self._tell(stale_monitors(self, trainer))
         if stranger := other_axis(trainer, self.last_step_):
             self._tell([stranger])
@@ -214,7 +219,7 @@ class ProbeCallback(Callback):
             self._found_ += self.engine_.inputs.end(batch, trainer.datamodule)  # type: ignore[attr-defined]
             self._tell(self._found_)
         step = step_of(trainer)
-        if step != self.last_step_ and step >= self.not_before_:
+        if step != self.last_step_ and step >= self.not_before_ and self.replaced_ is None:
             due = step >= self.next_step_
             if self.train_time_interval is not None:
                 passed = time.monotonic() - self._last_time_
@@ -228,45 +233,40 @@ class ProbeCallback(Callback):
         step = step_of(trainer)
         if self.every_n_epochs is None or step == self.last_step_ or step < self.not_before_:
             return
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if self.replaced_ is None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._probe(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the final weights thoroughly, also where their step has been probed already."""
-        self._probe(trainer, final=True)
+        if not self._ended_:  # another callback may have seen to it that this is in time
+            self._ended_ = True
+            self._probe(trainer, final=True)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""
-        return {
+        return {name: getattr(self, f"{name}_") for name in _RESUMED} | {
             "run_dir": None if self.run_dir_ is None else str(self.run_dir_),
-            "last_step": self.last_step_,
-            "next_step": self.next_step_,
-            "not_before": self.not_before_,
-            "probe_seconds": self.probe_seconds_,
             "train_seconds": self._elapsed(),
             "given": sorted(self._given_),
-            "scores": self.scores_,
-            "further": sorted(self.engine_.further if hasattr(self, "engine_") else self._further_),
+            "further": sorted(self._further_),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's state."""
         self._resumed_from_ = Path(state_dict["run_dir"]) if state_dict["run_dir"] else None
-        self.last_step_ = state_dict["last_step"]
-        self.next_step_ = state_dict["next_step"]
-        self.not_before_ = state_dict["not_before"]
-        self.probe_seconds_ = state_dict["probe_seconds"]
-        self.train_seconds_ = state_dict["train_seconds"]
-        self._given_ |= set(state_dict.get("given", ()))  # also the engine's, if it is there
-        self.scores_ = state_dict.get("scores", {})
-        self._further_ = state_dict.get("further", [])
+        for name in (*_RESUMED, "train_seconds"):
+            if name in state_dict:  # an earlier version kept fewer
+                setattr(self, f"{name}_", state_dict[name])
+        # Also the engine's, if it is there.
+        self._given_ |= set(state_dict.get("given", ()))
+        self._further_ |= set(state_dict.get("further", ()))
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
         thorough = final or self.last_step_ < 0
         self._tell(drift(trainer))
-        result = self.engine_.probe(thorough=thorough)
+        result = self.engine_.probe(thorough=thorough, trained=self.replaced_)
         result.warnings, self._found_ = [*self._found_, *result.warnings], []
         self._last_time_ = time.monotonic()
         seconds = self._last_time_ - began
@@ -304,11 +304,8 @@ class ProbeCallback(Callback):
         self.next_step_ = self._steps.next_after(max(step, self.not_before_ - 1))
 
     def _tell(self, problems: Sequence[str]) -> None:
-        for problem in problems:
-            kind = re.sub(r"[\d.]+", "", problem)
-            if kind not in self._told_:
-                self._told_.add(kind)
-                rank_zero_warn(f"{self.name}: {problem}")
+        for problem in untold(problems, self._told_):
+            rank_zero_warn(f"{self.name}: {problem}")
 
     def _elapsed(self) -> float:
         return self.train_seconds_ + time.monotonic() - self._clock_

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
-from dnc_lightning.probe.engine import ProbeResult
+from dnc_lightning.probe.results import ProbeResult
 from dnc_lightning.reporting.records import Record
 
 if TYPE_CHECKING:
@@ -94,3 +95,12 @@ def publish(
 
 def _news(scalars: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
     return {k: v for k, v in scalars.items() if k not in before or str(v) != str(before[k])}
+
+
+def untold(problems: Sequence[str], told: set[str]) -> Iterator[str]:
+    """Yield problems of a kind that was not `told` before; numbers make no new kind."""
+    for problem in problems:
+        kind = re.sub(r"[\d.]+", "", problem)
+        if kind not in told:
+            told.add(kind)
+            yield problem

@@ -40,6 +40,24 @@ def unsettled_batch_norms(
     ]
 
 
+def holds_initial(average: _BatchNorm, trained: _BatchNorm) -> bool:
+    """Whether averaged statistics still hold initial values that those in training do not.
+
+    The counter of an average tells nothing: it is averaged too, or not at all. So the statistics
+    are looked at: what part of the way they are from the trained layer's to the initial ones, mean
+    0 and variance 1, by least squares over all channels.
+    """
+    now = torch.cat([_mean(trained), _variance(trained)]).double()
+    initial = torch.cat([torch.zeros_like(_mean(trained)), torch.ones_like(_variance(trained))])
+    away = initial.to(now) - now
+    moved = torch.cat([_mean(average), _variance(average)]).to(now) - now
+    return bool(moved @ away > AVERAGED * (away @ away).clamp(min=1e-12))
+
+
+AVERAGED = 0.05
+"""Part of the way back to the initial values; what the weights moved meanwhile is less."""
+
+
 def given_statistics(module: nn.Module) -> dict[str, _BatchNorm]:
     """BatchNorm layers, by name, that hold statistics without having counted a batch.
 

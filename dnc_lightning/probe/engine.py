@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,36 +16,21 @@ from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.batches import depends_on_batch
-from dnc_lightning.probe.calibration import (
-    CALIBRATION_IMAGES,
-    batch_norms,
-    given_statistics,
-    is_initial,
-    unsettled_batch_norms,
-)
+from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, given_statistics
 from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.keys import across_keys, task_keys
 from dnc_lightning.probe.labels import Task
-from dnc_lightning.probe.measure import Measurement, Plan, measure
+from dnc_lightning.probe.measure import Plan, measure
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
+from dnc_lightning.probe.results import KnownKeys, ProbeResult, measured
 from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
+from dnc_lightning.probe.weights import Average, lent_trainer, unsettled_layers
 
 _T = TypeVar("_T")
-
-
-@dataclass
-class ProbeResult:
-    """What one probe found, under the keys that are logged."""
-
-    scalars: dict[str, float] = field(default_factory=dict)
-    uncalibrated: dict[str, float] = field(default_factory=dict)
-    matrices: dict[str, Tensor] = field(default_factory=dict)  # "{encoder}/{task}/..." -> [C, C]
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -70,8 +55,8 @@ class ProbeEngine:
     image_shape: torch.Size
     image_dtype: torch.dtype
     counts: dict[str, list[int]]  # task -> [C] samples of each class on all ranks
-    further: set[str] = field(default_factory=set)  # keys that only a probe could tell
-    absent: set[str] = field(default_factory=set)  # names of metrics that gave keys of their own
+    known: KnownKeys = field(default_factory=KnownKeys)
+    averages: tuple[Average, ...] = ()  # further weights to run the encoders with
 
     @classmethod
     def build(
@@ -154,9 +139,23 @@ class ProbeEngine:
         )
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the encoders."""
+    def trained(self) -> tuple[str, ...]:
+        """Names of the encoders with the weights in training."""
         return tuple(encoder.name for encoder in self.embedder.encoders)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Encoder, with either weights -> what it is, for people."""
+        found = {encoder.name: encoder.source for encoder in self.embedder.encoders}
+        for average in self.averages:
+            named = average.names(self.trained).items()
+            found |= {name: f"{found[own]}, averaged by {average.source}" for own, name in named}
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the encoders with all their weights."""
+        return tuple(self.sources)
 
     @property
     def device(self) -> torch.device:
@@ -165,12 +164,15 @@ class ProbeEngine:
 
     def key(self, encoder: str, task: str) -> str:
         """Prefix of the keys of one encoder and task."""
-        parts = [self.prefix, encoder, task] if len(self.names) > 1 else [self.prefix, task]
-        return "/".join(parts)
+        alone = self.trained == (encoder,)
+        return "/".join([self.prefix, task] if alone else [self.prefix, encoder, task])
 
     def keys(self, *, thorough: bool) -> set[str]:
         """The keys of a probe's scalars, as far as known before it."""
-        found = set(self.further)
+        return self.known.expected(self._planned(thorough))
+
+    def _planned(self, thorough: bool) -> set[str]:
+        found: set[str] = set()
         for encoder in self.names:
             for task, counts in self.counts.items():
                 keys = task_keys(self.plan, counts, thorough=thorough)
@@ -178,10 +180,10 @@ class ProbeEngine:
             if self.plan.orthogonality:
                 prefix = self.key(encoder, "orthogonality")
                 found.update(f"{prefix}/{key}" for key in across_keys(self.counts))
-        return found - self.absent
+        return found
 
-    def probe(self, *, thorough: bool = False) -> ProbeResult:
-        """Embed and measure; never raises.
+    def probe(self, *, thorough: bool = False, trained: ProbeResult | None = None) -> ProbeResult:
+        """Embed with every set of weights and measure; never raises.
 
         All ranks embed with the state of rank 0, which a checkpoint would hold. While BatchNorm
         layers still hold their initial statistics, they borrow those of probe images, and the
@@ -189,35 +191,63 @@ class ProbeEngine:
 
         Args:
             thorough: Also compute what takes longer than the rest, see `measure`.
+            trained: What `probe_trained` gave, if these weights are no longer in the module.
 
         Returns:
             The numbers, the same on every rank; under each of its `keys` nan where it failed, with
             the reason among the warnings.
         """
-        result = self._probe(thorough=thorough)
-        given = set(result.scalars)
-        if given:
-            self.absent |= self.keys(thorough=thorough) - self.further - given
-            self.further |= given - self.keys(thorough=thorough) - self.absent
-        for key in given & self.absent:
-            del result.scalars[key]
-        for key in sorted(self.keys(thorough=thorough) - given):
-            result.scalars[key] = float("nan")
-        return result
-
-    def _probe(self, *, thorough: bool) -> ProbeResult:
         result = ProbeResult(notes=[*self.cautions, *self.remarks])
         self.remarks = []
-        modules = encoder_modules(self.embedder.module, self.embedder.encoders)
+        if trained is None:
+            trained = self.probe_trained(thorough=thorough)
+        result.update(trained)
+        failed = set() if trained.scalars else set(self.trained)
+        for average in self.averages:
+            named = average.names(self.trained)
+            found, module = ProbeResult(), average.find()
+            if module is None:
+                found.notes.append(
+                    f"{average.source} has not begun to average: {average.name!r} is nan."
+                )
+            else:
+                embedder = replace(self.embedder, module=module, device=_device_of(module))
+                with lent_trainer(module, self.embedder.module):
+                    self._run(found, embedder, named, thorough)
+            result.update(found)
+            failed |= set() if found.scalars else set(named.values())
+        parts = [*self.counts, "orthogonality"]
+        lost = [f"{self.key(name, part)}/" for name in failed for part in parts]
+        self.known.complete(result, self._planned(thorough), lost)
+        return result
+
+    def probe_trained(self, *, thorough: bool) -> ProbeResult:
+        """The part of `probe` that is of the weights in training."""
+        result = ProbeResult()
+        self._run(result, self.embedder, {name: name for name in self.trained}, thorough)
+        return result
+
+    def _run(
+        self, result: ProbeResult, embedder: Embedder, names: Mapping[str, str], thorough: bool
+    ) -> None:
+        """Embed with one set of weights, encoders named by `names`, and measure."""
+
+        def measure_all(features: dict[str, Tensor], into: ProbeResult, thorough: bool) -> None:
+            own = {**self.empty, **features}
+            self._measure({names[k]: v.to(self.device) for k, v in own.items()}, into, thorough)
+
+        modules = encoder_modules(embedder.module, embedder.encoders)
         with ExitStack() as stack:
             state = state_of_rank_zero(modules, self.ranks)
             if self._attempt(result, lambda: stack.enter_context(state)) is None:
-                return result
-            features = self._attempt(result, lambda: self.embedder.embed(self.bank))
-            layers = unsettled_batch_norms(modules, self._given_layers())
+                return
+            features = self._attempt(result, lambda: embedder.embed(self.bank))
+            layers = unsettled_layers(
+                modules, embedder.module, self.embedder.module, self.given, self.ranks
+            )
             if features is not None and layers:
                 raw = ProbeResult()
-                self._measure({**self.empty, **features}, raw)
+                measure_all(features, raw, False)
                 result.uncalibrated = raw.scalars
                 result.notes.append(
                     f"The running statistics of {len(layers)} BatchNorm layers still hold their "
@@ -226,17 +256,10 @@ class ProbeEngine:
                 )
                 features = self._attempt(
                     result,
-                    lambda: self.embedder.embed_calibrated(layers, self.bank, self.calibration()),
+                    lambda: embedder.embed_calibrated(layers, self.bank, self.calibration()),
                 )
         if features is not None:
-            self._measure({**self.empty, **features}, result, thorough)
-        return result
-
-    def _given_layers(self) -> list[nn.Module]:
-        """BatchNorm layers that came with statistics and have not been reset since."""
-        found = batch_norms(self.embedder.module)
-        self.given -= {name for name in self.given & found.keys() if is_initial(found[name])}
-        return [found[name] for name in self.given & found.keys()]
+            measure_all(features, result, thorough)
 
     def _attempt(self, result: ProbeResult, action: Callable[[], _T]) -> _T | None:
         """Act, or agree over all ranks that one of them failed, lest the others wait for it."""
@@ -267,7 +290,7 @@ class ProbeEngine:
                     thorough=thorough,
                 )
                 keys = task_keys(self.plan, self.counts[name], thorough=thorough)
-                self._file(_measured(work, keys), result, encoder, name)
+                result.file(measured(work, keys), self.key(encoder, name), f"{encoder}/{name}")
             if self.plan.orthogonality and len(self.tasks) > 1:
                 work = partial(
                     measure_across,
@@ -276,23 +299,11 @@ class ProbeEngine:
                     self.reduce,
                     normalize=self.plan.normalize,
                 )
-                found = _measured(work, across_keys(self.tasks))
-                self._file(found, result, encoder, "orthogonality")
-
-    def _file(self, found: Measurement, result: ProbeResult, encoder: str, part: str) -> None:
-        """Put what was found of one encoder and one task (or of all) under its keys."""
-        key = self.key(encoder, part)
-        result.scalars.update({f"{key}/{k}": v for k, v in found.scalars.items()})
-        result.matrices.update({f"{encoder}/{part}/{k}": m for k, m in found.matrices.items()})
-        result.notes.extend(f"{key}: {text}" for text in found.notes)
-        result.warnings.extend(f"{key}: {text}" for text in found.warnings)
+                found = measured(work, across_keys(self.tasks))
+                part = "orthogonality"
+                result.file(found, self.key(encoder, part), f"{encoder}/{part}")
 
 
-def _measured(work: Callable[[], Measurement], keys: Sequence[str]) -> Measurement:
-    """Measure, or give every key as nan with the reason."""
-    try:
-        return work()
-    except Exception as error:
-        found = Measurement(dict.fromkeys(keys, float("nan")))
-        found.warnings.append(f"Measuring failed: {error!r}. Its values are nan; training goes on.")
-        return found
+def _device_of(module: nn.Module) -> torch.device:
+    """An average may be kept on another device than the trained weights."""
+    return next(module.parameters()).device
