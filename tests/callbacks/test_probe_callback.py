@@ -143,6 +143,48 @@ def test_the_first_points_are_calibrated_and_say_so(tmp_path: Path) -> None:
     assert records[60].notes == ()
 
 
+def test_an_image_is_embedded_once(tmp_path: Path) -> None:
+    """For two tasks, two layers and every metric; the first probes once more, for BatchNorm."""
+    seen: list[int] = []
+
+    class Counted(BackboneModule):
+        def configure_model(self) -> None:
+            count = lambda _module, inputs: seen.append(len(inputs[0]))  # noqa: E731
+            self.backbone.register_forward_pre_hook(count)
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            seen.clear()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            seen.clear()
+            return loss
+
+    tasks = {"class": Clean().targets, "even": torch.arange(60) % 2}
+    probe = ProbeSet(Clean(), per_class=8, labels=tasks)
+    encoder = {"last": "backbone", "first": "backbone:0"}
+    found: dict[int, int] = {}
+
+    class Count(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            found[trainer.global_step] = sum(seen)
+
+    callback = ProbeCallback(probe, encoder=encoder, every_n_train_steps=1)
+    pl.Trainer(
+        max_epochs=12,
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[callback, Count()],
+    ).fit(Counted(), loader())
+    assert found[48] == len(probe)
+    # The borrowed statistics are taken from up to 1,024 of the same images.
+    assert found[1] == 3 * len(probe)
+
+
 def test_calibration_matches_batch_statistics(tmp_path: Path) -> None:
     """With all images in one batch, it is the module in training mode, dropout off."""
     torch.manual_seed(0)
