@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dnc_lightning"
 MAY_IMPORT = {
     "version": set(),
+    "series": set(),
     "functional": set(),
-    "reporting": {"version"},
+    "reporting": {"series", "version"},
     "metrics": {"functional"},
     "probe": {"functional", "metrics"},
     "callbacks": {"functional", "metrics", "probe", "reporting", "version"},
@@ -28,6 +29,7 @@ OUTSIDE = {
     "probe": {"torch", "torchmetrics", "numpy", "tqdm"},
     "callbacks": {"torch", "torchmetrics", "lightning", "numpy", "wandb", "PIL"},
     "cli": set(),
+    "series": set(),
     "version": set(),
     "__init__": set(),
 }

@@ -1,0 +1,101 @@
+"""The declaration of a series: all that logs, records, pages and documentation say of a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Direction = Literal["lower", "higher"]
+Scale = Literal["log", "linear"]
+Scope = Literal["task", "tasks", "probe"]
+SHOTS = "{m}"
+"""Stands in a key for each number of labelled samples per class."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A line to compare a series with."""
+
+    name: str  # "chance", "random directions"
+    value: float | str  # a number, or the key of a series of the same scope
+
+
+@dataclass(frozen=True)
+class Series:
+    """One number over training, or one array with named axes.
+
+    Args:
+        key: Below the prefix of its scope: "cdnv", "few_shot_error/{m}" for a number a shot,
+            "{a}-{b}/abs_cos" for a number a pair of tasks.
+        title: For charts and tables, a few words in sentence case.
+        meaning: One line, for people who see it the first time.
+        group: The section that it is shown in; series of one group share a chart where their units
+            and scales allow it.
+        unit: Of the values; empty for none.
+        low: Least possible value; None without one.
+        high: Greatest possible value; None without one.
+        direction: What is better; None where neither is.
+        scale: Of its axis.
+        references: Lines to draw beside it.
+        role: Of its line in a chart, such as "standard", "directional", "measured", "bound" or
+            "plain"; colours and dashes follow from it.
+        digits: Significant digits that it is shown with.
+        thorough: Measured at the first and last probe alone.
+        axes: Names of the axes of an array, such as ("class", "class") or ("shots",); empty for a
+            number.
+        scope: "task": of one encoder and task; "tasks": of one encoder and all its tasks; "probe":
+            of the probe itself.
+
+    Raises:
+        ValueError: a key or title that is missing, a key that begins or ends with "/", or a range
+            that is empty.
+    """
+
+    key: str
+    title: str
+    meaning: str
+    group: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    direction: Direction | None = None
+    scale: Scale = "linear"
+    references: tuple[Reference, ...] = ()
+    role: str = "plain"
+    digits: int = 3
+    thorough: bool = False
+    axes: tuple[str, ...] = ()
+    scope: Scope = "task"
+
+    def __post_init__(self) -> None:
+        if not self.key or self.key.strip("/") != self.key:
+            raise ValueError(
+                f"a series' key must be given and not begin or end with '/', got {self.key!r}."
+            )
+        for name in ("title", "meaning", "group"):
+            if not str(getattr(self, name)).strip():
+                raise ValueError(f"series {self.key!r} has no {name}. Give it a few words.")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(
+                f"series {self.key!r} must have low < high, got {self.low} and {self.high}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without what is left at its default."""
+        default = {f.name: f.default for f in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != default[name]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Series:
+        """Read what `to_json` wrote; unknown names, of a later version, are left out.
+
+        Raises:
+            ValueError: as the class.
+            TypeError: a name that is needed is missing.
+        """
+        known = {f.name for f in fields(cls)}
+        given = {name: value for name, value in content.items() if name in known}
+        references = tuple(Reference(**r) for r in given.pop("references", ()))
+        axes = tuple(given.pop("axes", ()))
+        return cls(**given, references=references, axes=axes)
