@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import combinations
 from typing import Any, Literal
 
 Direction = Literal["lower", "higher"]
@@ -12,13 +13,25 @@ Scope = Literal["task", "tasks", "probe"]
 SHOTS = "{m}"
 """Stands in a key for each number of labelled samples per class."""
 
+PAIR = "{a}-{b}"
+"""Stands in a key for every two tasks."""
+
+CHANCE = "{chance}"
+"""Value of a reference: the error of guessing among the classes of an episode."""
+
 
 @dataclass(frozen=True)
 class Reference:
     """A line to compare a series with."""
 
     name: str  # "chance", "random directions"
-    value: float | str  # a number, or the key of a series of the same scope
+    value: float | str  # a number, the key of a series of the same scope, or `CHANCE`
+
+    def number(self, classes: int, ways: int | None = None) -> float | None:
+        """The value for a task of C classes and episodes of `ways`; None where a key stands."""
+        if self.value == CHANCE:
+            return 1 - 1 / (ways or classes) if ways or classes else None
+        return None if isinstance(self.value, str) else float(self.value)
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,13 @@ class Series:
             number.
         scope: "task": of one encoder and task; "tasks": of one encoder and all its tasks; "probe":
             of the probe itself.
+        queries: Needs a sample beyond the m labelled ones: given for the m below the number of
+            samples of every class.
+        most_classes: Of a task that it is given for; None for any number.
 
     Raises:
-        ValueError: a key or title that is missing, a key that begins or ends with "/", or a range
-            that is empty.
+        ValueError: a key or title that is missing, a key that begins or ends with "/", a range
+            that is empty, or an array with an axis that has no name.
     """
 
     key: str
@@ -67,6 +83,8 @@ class Series:
     thorough: bool = False
     axes: tuple[str, ...] = ()
     scope: Scope = "task"
+    queries: bool = False
+    most_classes: int | None = None
 
     def __post_init__(self) -> None:
         if not self.key or self.key.strip("/") != self.key:
@@ -80,6 +98,22 @@ class Series:
             raise ValueError(
                 f"series {self.key!r} must have low < high, got {self.low} and {self.high}."
             )
+        if isinstance(self.axes, str) or not all(str(axis).strip() for axis in self.axes):
+            raise ValueError(
+                f"every axis of the array {self.key!r} must have a name, got axes={self.axes!r}. "
+                'Write axes=("class", "class"), or () for a number.'
+            )
+
+    def keys(self, shots: Sequence[int] = (), tasks: Collection[str] = ()) -> list[str]:
+        """The keys that this declaration stands for, below the prefix of its scope.
+
+        Args:
+            shots: In place of `SHOTS`.
+            tasks: Every two of them in place of `PAIR`.
+        """
+        pairs = [f"{a}-{b}" for a, b in combinations(tasks, 2)] if PAIR in self.key else [PAIR]
+        numbers = [str(m) for m in shots] if SHOTS in self.key else [SHOTS]
+        return [self.key.replace(PAIR, p).replace(SHOTS, m) for p in pairs for m in numbers]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without what is left at its default."""

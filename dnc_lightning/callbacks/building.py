@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dnc_lightning.callbacks.averaging import averages_of
+from dnc_lightning.instruments import Settings, find_instruments
 from dnc_lightning.probe.engine import ProbeEngine
-from dnc_lightning.probe.measure import Plan
 
 if TYPE_CHECKING:
     from dnc_lightning.callbacks.probe_callback import ProbeCallback
@@ -31,7 +31,8 @@ def build_engine(
         pl_module,
         encoder=callback.encoder,
         pooling=callback.pooling,
-        plan=Plan.build(callback.metrics, callback.normalize, callback.shots, callback.ways),
+        instruments=find_instruments(callback.metrics),
+        settings=Settings(callback.normalize, tuple(callback.shots), callback.ways),
         prefix=callback.log_prefix or callback.name,
         device=trainer.strategy.root_device,
         precision=trainer.precision_plugin.forward_context,

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from dnc_lightning.callbacks.clock import counted_in
 from dnc_lightning.callbacks.identity import fingerprint
 from dnc_lightning.functional.summary import TARGET_ERROR
+from dnc_lightning.instruments import declared
 from dnc_lightning.version import __version__
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run_header(
         "precision": str(trainer.precision),
         "shots": list(callback.shots),
         "ways": callback.ways,
+        "series": [series.to_json() for series in declared(engine.instruments)],
         "target_error": TARGET_ERROR,
         "steps": counted_in(trainer),
         "model": type(pl_module).__name__,

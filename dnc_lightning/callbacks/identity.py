@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torchmetrics
 
+from dnc_lightning.instruments import BUILT_IN, TorchMetric
 from dnc_lightning.probe.bank import as_float
 from dnc_lightning.probe.probe_set import ProbeSet
 
@@ -61,12 +62,13 @@ def fingerprint(callback: ProbeCallback) -> dict[str, Any]:
         # What it says is comparable between equal versions alone.
         f"code of the encoders (Python {python})": code,
     }
-    for name, metric in engine.plan.metrics.items():
-        settings = {
-            k: v for k, v in vars(metric).items() if isinstance(v, bool | int | float | str)
-        }
-        public = sorted((k, repr(v)) for k, v in settings.items() if not k.startswith("_"))
-        parts[f"metric {name} (torchmetrics {torchmetrics.__version__})"] = _hash(public)
+    for instrument in engine.instruments:
+        if instrument.name not in BUILT_IN:
+            owner: object = instrument
+            name = f"metric {instrument.name}"
+            if isinstance(instrument, TorchMetric):
+                name, owner = f"{name} (torchmetrics {torchmetrics.__version__})", instrument.metric
+            parts[name] = _settings(owner)
     return parts
 
 
@@ -136,7 +138,8 @@ def _pixels(probe: ProbeSet) -> list[list[float]]:
 
 
 def _settings(metric: Any) -> str:
-    plain = {k: v for k, v in vars(metric).items() if isinstance(v, bool | int | float | str)}
+    found = getattr(metric, "__dict__", {})
+    plain = {k: v for k, v in found.items() if isinstance(v, bool | int | float | str)}
     return _hash(sorted((k, repr(v)) for k, v in plain.items() if not k.startswith("_")))
 
 

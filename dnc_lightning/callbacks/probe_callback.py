@@ -24,8 +24,8 @@ from dnc_lightning.callbacks.publish import open_records, publish, untold
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
 from dnc_lightning.callbacks.stale import stale_monitors
+from dnc_lightning.instruments import Instrument, find_instruments
 from dnc_lightning.probe.encoders import MissingEncoderError
-from dnc_lightning.probe.measure import check_metrics
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.results import ProbeResult
@@ -58,8 +58,9 @@ class ProbeCallback(Callback):
             module's transfer hooks: `(module, images [N, C, H, W]) -> images`, on the device, in
             evaluation mode, for images as the probe set gives them, uint8 as floats in [0, 1].
         normalize: L2-normalise features first, as in the training curves of arXiv:2603.03530.
-        metrics: "collapse", "few_shot", "orthogonality" (of several tasks), "variance", and any
-            torchmetrics.Metric that takes (features, labels); None is every built-in one.
+        metrics: "collapse", "few_shot", "orthogonality" (of several tasks), "variance", names that
+            packages have registered, instruments of your own (see `dnc_lightning.instruments`), and
+            any torchmetrics.Metric that takes (features, labels); None is every built-in one.
         schedule: Steps to probe at; default `LogSpaced()`.
         every_n_train_steps: Probe every n optimizer steps instead.
         every_n_epochs: Probe every n epochs instead.
@@ -93,7 +94,7 @@ class ProbeCallback(Callback):
         encoder: str | Mapping[str, Any] | Callable[[Any, Tensor], Tensor] | None = None,
         pooling: Pooling = "auto",
         normalize: bool = False,
-        metrics: Sequence[str | Metric] | None = None,
+        metrics: Sequence[str | Instrument | Metric] | None = None,
         schedule: LogSpaced | None = None,
         every_n_train_steps: int | None = None,
         every_n_epochs: int | None = None,
@@ -112,7 +113,7 @@ class ProbeCallback(Callback):
         )
         check_arguments(probe, pooling, shots, ways, max_overhead, name)
         check_preprocess(preprocess)
-        check_metrics(metrics)
+        find_instruments(metrics)  # so that a mistake shows now
         self.probe = probe
         self.encoder = encoder
         self.pooling = pooling

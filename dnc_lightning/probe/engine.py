@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -13,20 +12,21 @@ from torch import Tensor, nn
 
 from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.few_shot import Shard
-from dnc_lightning.probe.across import measure_across
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.batches import depends_on_batch
+from dnc_lightning.probe.bench import Settings
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, given_statistics
 from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
-from dnc_lightning.probe.keys import across_keys, task_keys
-from dnc_lightning.probe.labels import Task
-from dnc_lightning.probe.measure import Plan, measure
+from dnc_lightning.probe.instrument import Expected, Instrument, expected
+from dnc_lightning.probe.isolation import isolated_rng
+from dnc_lightning.probe.labels import ACROSS, Task
+from dnc_lightning.probe.measure import measure
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
-from dnc_lightning.probe.results import KnownKeys, ProbeResult, measured
+from dnc_lightning.probe.results import KnownKeys, ProbeResult
 from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 from dnc_lightning.probe.weights import Average, lent_trainer, unsettled_layers
 
@@ -42,7 +42,8 @@ class ProbeEngine:
     bank: ImageBank  # this rank's shard
     calibration: Callable[[], ImageBank]  # the images of BatchNorm calibration, on every rank alike
     empty: dict[str, Tensor]  # encoder -> [0, D], for ranks without samples
-    plan: Plan
+    instruments: tuple[Instrument, ...]  # in the order that they measure in
+    settings: Settings
     prefix: str
     shards: dict[str, Shard]  # task -> where the samples stand; empty for one process
     reduce: Reduce | None
@@ -66,7 +67,8 @@ class ProbeEngine:
         *,
         encoder: EncoderLike | Mapping[str, EncoderLike] | None,
         pooling: Pooling,
-        plan: Plan,
+        instruments: Sequence[Instrument],
+        settings: Settings,
         prefix: str,
         device: torch.device,
         precision: Callable[[], AbstractContextManager[object]],
@@ -116,7 +118,8 @@ class ProbeEngine:
             bank=bank,
             calibration=calibration,
             empty=tried.empty,
-            plan=plan,
+            instruments=tuple(instruments),
+            settings=settings,
             prefix=prefix,
             shards={
                 name: Shard(task.labels, torch.arange(rank, len(probe), world_size), reduce)
@@ -172,15 +175,16 @@ class ProbeEngine:
         return self.known.expected(self._planned(thorough))
 
     def _planned(self, thorough: bool) -> set[str]:
-        found: set[str] = set()
-        for encoder in self.names:
-            for task, counts in self.counts.items():
-                keys = task_keys(self.plan, counts, thorough=thorough)
-                found.update(f"{self.key(encoder, task)}/{key}" for key in keys)
-            if self.plan.orthogonality:
-                prefix = self.key(encoder, "orthogonality")
-                found.update(f"{prefix}/{key}" for key in across_keys(self.counts))
-        return found
+        return {
+            f"{self.key(encoder, place)}/{key}"
+            for encoder in self.names
+            for place, here in self._places(thorough).items()
+            for one in here
+            for key in one.numbers
+        }
+
+    def _places(self, thorough: bool) -> dict[str, list[Expected]]:
+        return expected(self.instruments, self.counts, self.settings.shots, thorough=thorough)
 
     def probe(self, *, thorough: bool = False, trained: ProbeResult | None = None) -> ProbeResult:
         """Embed with every set of weights and measure; never raises.
@@ -216,7 +220,7 @@ class ProbeEngine:
                     self._run(found, embedder, named, thorough)
             result.update(found)
             failed |= set() if found.scalars else set(named.values())
-        parts = [*self.counts, "orthogonality"]
+        parts = [*self.counts, ACROSS]
         lost = [f"{self.key(name, part)}/" for name in failed for part in parts]
         self.known.complete(result, self._planned(thorough), lost)
         return result
@@ -278,30 +282,14 @@ class ProbeEngine:
     def _measure(
         self, features: dict[str, Tensor], result: ProbeResult, thorough: bool = False
     ) -> None:
+        places = self._places(thorough)
         for encoder, values in features.items():
-            for name, task in self.tasks.items():
-                work = partial(
-                    measure,
-                    values,
-                    task.labels,
-                    task,
-                    self.plan,
-                    self.shards.get(name),
-                    thorough=thorough,
+            with isolated_rng(self.device):  # an instrument may draw random numbers
+                found = measure(
+                    values, self.tasks, places, self.settings, self.shards, thorough=thorough
                 )
-                keys = task_keys(self.plan, self.counts[name], thorough=thorough)
-                result.file(measured(work, keys), self.key(encoder, name), f"{encoder}/{name}")
-            if self.plan.orthogonality and len(self.tasks) > 1:
-                work = partial(
-                    measure_across,
-                    values,
-                    self.tasks,
-                    self.reduce,
-                    normalize=self.plan.normalize,
-                )
-                found = measured(work, across_keys(self.tasks))
-                part = "orthogonality"
-                result.file(found, self.key(encoder, part), f"{encoder}/{part}")
+            for place, here in found.items():
+                result.file(here, self.key(encoder, place), f"{encoder}/{place}")
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -16,7 +16,9 @@ class ProbeResult:
 
     scalars: dict[str, float] = field(default_factory=dict)
     uncalibrated: dict[str, float] = field(default_factory=dict)
-    matrices: dict[str, Tensor] = field(default_factory=dict)  # "{encoder}/{task}/..." -> [C, C]
+    matrices: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # "{encoder}/{task}/..." -> [C, C], ...
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -40,8 +42,8 @@ class ProbeResult:
 class KnownKeys:
     """Keys that only a probe could tell: a user's metric may give some of its own."""
 
-    further: set[str] = field(default_factory=set)  # seen, beside those that the plan names
-    absent: set[str] = field(default_factory=set)  # named by the plan, for others that came
+    further: set[str] = field(default_factory=set)  # seen, beside those that are declared
+    absent: set[str] = field(default_factory=set)  # declared, but others came instead
 
     def expected(self, planned: Collection[str]) -> set[str]:
         """The keys of a probe, as far as known before it."""
@@ -54,7 +56,7 @@ class KnownKeys:
 
         Args:
             result: Completed here.
-            planned: Keys that the plan names.
+            planned: Keys that are declared.
             failed: Beginnings of keys of what was not measured, and teaches nothing.
         """
         given, expected = set(result.scalars), self.expected(planned)
@@ -65,13 +67,3 @@ class KnownKeys:
             del result.scalars[key]
         for key in sorted(self.expected(planned) - given):
             result.scalars[key] = float("nan")
-
-
-def measured(work: Callable[[], Measurement], keys: Sequence[str]) -> Measurement:
-    """Measure, or give every key as nan with the reason."""
-    try:
-        return work()
-    except Exception as error:
-        found = Measurement(dict.fromkeys(keys, float("nan")))
-        found.warnings.append(f"Measuring failed: {error!r}. Its values are nan; training goes on.")
-        return found

@@ -18,7 +18,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning import ProbeCallback, ProbeSet
-from dnc_lightning.probe import engine, measure
+from dnc_lightning.instruments import few_shot, orthogonality, variance
+from dnc_lightning.probe import bench
 from dnc_lightning.probe.trial import TRIAL_IMAGES
 from dnc_lightning.reporting import read_run
 from tests.callbacks.fits import fit, records
@@ -142,34 +143,51 @@ def test_one_encoder_of_several(tmp_path: Path) -> None:
         assert math.isnan(second.scalars[key]) == (undefined or key.startswith("probe/broken/"))
 
 
-@pytest.mark.parametrize("broken", ["class_geometry", "bound_summary", "variance_decomposition"])
-def test_a_failure_while_measuring_is_survived(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+FAMILIES = {"collapse": "cdnv", "few_shot": "certificate/5", "variance": "axis_share/best"}
+
+
+@pytest.mark.parametrize(
+    ("place", "broken", "costs"),
+    [
+        (bench, "class_geometry", list(FAMILIES)),
+        (bench, "population_estimate", ["collapse", "few_shot"]),
+        (few_shot, "bound_summary", ["few_shot"]),
+        (variance, "variance_decomposition", ["variance"]),
+    ],
+)
+def test_a_failure_while_measuring_costs_its_own_series(
+    place: Any, broken: str, costs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = callback("backbone")
     fit(tmp_path / "good", good, max_steps=2)
     calls = []
-    works = getattr(measure, broken)
+    works = getattr(place, broken)
+    sound_calls = 2 if broken == "population_estimate" else 4
 
     def fails(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
-        if len(calls) > 4:  # two tasks, twice: BatchNorm is calibrated at first
+        if len(calls) > sound_calls:  # two tasks, twice: BatchNorm is calibrated at first
             raise torch.OutOfMemoryError("the covariances")
         return works(*arguments, **options)
 
-    monkeypatch.setattr(measure, broken, fails)
+    monkeypatch.setattr(place, broken, fails)
     bad = callback("backbone")
-    with pytest.warns(UserWarning, match="Measuring failed: OutOfMemoryError.'the covariances'"):
+    reason = r"Measuring failed: OutOfMemoryError.'the covariances'. in " + ", ".join(costs)
+    with pytest.warns(UserWarning, match=reason):
         trainer = fit(tmp_path / "bad", bad, max_steps=2)
     assert trainer.global_step == 2
     right, wrong = records(good), records(bad)
     assert [keys(r) for r in right] == [keys(r) for r in wrong]
-    for key in keys(wrong[-1]):
-        if "orthogonality" not in key:
-            assert math.isnan(wrong[-1].scalars[key]), key
-    assert right[-1].scalars["probe/orthogonality/floor"] == pytest.approx(
-        wrong[-1].scalars["probe/orthogonality/floor"]
-    )
+    assert len(wrong[-1].warnings) == 2  # of each task, once
+    lost = {f"probe/{task}/{FAMILIES[name]}" for name in costs for task in ("class", "even")}
+    assert all(math.isnan(wrong[-1].scalars[key]) for key in lost)
+    for name in [*set(FAMILIES) - set(costs), "orthogonality", "mean"]:
+        key = {"orthogonality": "orthogonality/floor", "mean": "class/mean/all"}.get(
+            name, f"class/{FAMILIES.get(name)}"
+        )
+        value = right[-1].scalars[f"probe/{key}"]
+        assert not math.isnan(value)
+        assert wrong[-1].scalars[f"probe/{key}"] == value
 
 
 def test_a_failure_between_the_tasks_is_survived(
@@ -178,7 +196,7 @@ def test_a_failure_between_the_tasks_is_survived(
     def fails(*_: Any, **__: Any) -> Any:
         raise ValueError("too many tasks")
 
-    monkeypatch.setattr(engine, "measure_across", fails)
+    monkeypatch.setattr(orthogonality, "orthogonality_summary", fails)
     tested = callback("backbone")
     with pytest.warns(UserWarning, match="probe/orthogonality: Measuring failed: ValueError"):
         fit(tmp_path, tested, max_steps=1)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning import ProbeCallback, ProbeSet
-from dnc_lightning.probe.measure import BUILT_IN
+from dnc_lightning.instruments import BUILT_IN
 from dnc_lightning.reporting import Run, read_run
 from dnc_lightning.reporting.few_shot import TRACKED, few_shot
 from dnc_lightning.reporting.views import METRICS, views

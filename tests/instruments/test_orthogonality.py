@@ -23,13 +23,20 @@ from dnc_lightning.functional import (
 )
 from dnc_lightning.functional.axes import random_floor
 from dnc_lightning.functional.labels import cramers_v
-from dnc_lightning.probe import across
-from dnc_lightning.probe.across import measure_across
+from dnc_lightning.instruments import Settings, find_instruments, orthogonality
+from dnc_lightning.probe.instrument import expected
 from dnc_lightning.probe.labels import Task
+from dnc_lightning.probe.measure import Measurement, measure
 from dnc_lightning.reporting import Run, read_run
 from tests.callbacks.modules import BackboneModule, Floats
 
 CLASSES = {"hue": 3, "size": 2, "style": 4}
+
+
+def measured(features: Tensor, tasks: dict[str, Task], **options: Any) -> Measurement:
+    counts = {name: torch.bincount(task.labels).tolist() for name, task in tasks.items()}
+    places = expected(find_instruments(["orthogonality"]), counts, (), thorough=False)
+    return measure(features, tasks, places, Settings(**options))["orthogonality"]
 
 
 def features_and_tasks(n: int = 90, d: int = 7) -> tuple[Tensor, dict[str, Task]]:
@@ -45,7 +52,7 @@ def features_and_tasks(n: int = 90, d: int = 7) -> tuple[Tensor, dict[str, Task]
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_numbers_are_those_of_the_functions(normalize: bool) -> None:
     features, tasks = features_and_tasks()
-    found = measure_across(features, tasks, None, normalize=normalize)
+    found = measured(features, tasks, normalize=normalize)
     if normalize:
         features = features / features.norm(dim=1, keepdim=True)
     axes = {
@@ -75,18 +82,18 @@ def test_the_numbers_are_those_of_the_functions(normalize: bool) -> None:
 
 def test_a_feature_that_is_not_finite_leaves_every_key_as_nan() -> None:
     features, tasks = features_and_tasks()
-    keys = measure_across(features, tasks, None).scalars.keys()
+    keys = measured(features, tasks).scalars.keys()
     features[3, 2] = torch.nan
-    found = measure_across(features, tasks, None)
+    found = measured(features, tasks)
     assert found.scalars.keys() == keys
     assert all(math.isnan(value) for value in found.scalars.values())
     assert (found.matrices, found.warnings) == ({}, [])
 
 
 def test_large_matrices_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(across, "LARGEST_MATRIX", 6)
+    monkeypatch.setattr(orthogonality, "LARGEST_MATRIX", 6)
     features, tasks = features_and_tasks()
-    found = measure_across(features, tasks, None)
+    found = measured(features, tasks)
     assert list(found.matrices) == ["hue-size", "size-style"]
     assert len(found.scalars) == 13
 

@@ -1,0 +1,157 @@
+"""From what a user names to the instruments of a probe: built-in, registered, or given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from itertools import combinations
+
+from torchmetrics import Metric
+
+from dnc_lightning.instruments.collapse import Collapse
+from dnc_lightning.instruments.cost import COST
+from dnc_lightning.instruments.few_shot import FewShot
+from dnc_lightning.instruments.orthogonality import Orthogonality
+from dnc_lightning.instruments.torch_metric import TorchMetric
+from dnc_lightning.instruments.variance import Variance
+from dnc_lightning.probe.instrument import Instrument
+from dnc_lightning.series import PAIR, SHOTS, Series
+
+GROUP = "dnc_lightning.instruments"
+"""Entry points of this group are instruments by name: an object, or what makes one when called."""
+
+_FAMILIES: tuple[Instrument, ...] = (Collapse(), FewShot(), Orthogonality(), Variance())
+BUILT_IN = {instrument.name: instrument for instrument in _FAMILIES}
+
+Given = str | Instrument | Metric
+
+
+def find_instruments(metrics: Sequence[Given] | None) -> tuple[Instrument, ...]:
+    """Look up names, take instruments, and wrap metrics of torchmetrics.
+
+    Args:
+        metrics: Names of `BUILT_IN` or of entry points of `GROUP`, instruments and metrics; None
+            for all that are built in.
+
+    Returns:
+        One instrument for each, built-in ones first.
+
+    Raises:
+        ValueError: an unknown name, something else than an instrument, one that declares nothing or
+            not what it should, one given twice, or two with the same key.
+    """
+    if isinstance(metrics, str):
+        raise ValueError(f"metrics must be a sequence, got {metrics!r}. Write [{metrics!r}].")
+    found = [_instrument(metric) for metric in (BUILT_IN if metrics is None else metrics)]
+    names = [instrument.name for instrument in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"metrics name {', '.join(twice)} twice. Keep one of each.")
+    for instrument in found:
+        _check_declaration(instrument)
+    for one, other in combinations(found, 2):
+        _check_apart(one, other)
+    order = list(BUILT_IN)
+    return tuple(
+        sorted(found, key=lambda i: order.index(i.name) if i.name in order else len(order))
+    )
+
+
+def declared(instruments: Sequence[Instrument]) -> list[Series]:
+    """All series of a probe with these instruments, its cost last."""
+    return [*(series for instrument in instruments for series in instrument.series), *COST]
+
+
+def _instrument(metric: Given) -> Instrument:
+    if isinstance(metric, Metric):
+        return TorchMetric(metric)
+    if not isinstance(metric, str):
+        return _checked(metric, "metrics must be names, instruments or torchmetrics.Metric objects")
+    registered = [point for point in entry_points(group=GROUP) if point.name == metric]
+    makers = [_maker(point) for point in registered] + ["dnc_lightning"] * (metric in BUILT_IN)
+    if len(makers) > 1:
+        raise ValueError(
+            f"metric {metric!r} is registered by {' and by '.join(makers)}: pass the object "
+            "instead."
+        )
+    if registered:
+        return _loaded(registered[0])
+    if metric in BUILT_IN:
+        return BUILT_IN[metric]
+    further = sorted({point.name for point in entry_points(group=GROUP)})
+    raise ValueError(
+        f"metric {metric!r} is not built in; there is {', '.join(BUILT_IN)}"
+        + (f", and installed {', '.join(further)}." if further else ".")
+    )
+
+
+def _loaded(point: EntryPoint) -> Instrument:
+    try:
+        found = point.load()
+        if isinstance(found, type) or not isinstance(found, Instrument):
+            found = found()
+    except Exception as error:
+        raise ValueError(
+            f"metric {point.name!r}, registered by {_maker(point)} as {point.value!r}, cannot be "
+            f"loaded: {error!r}."
+        ) from error
+    if isinstance(found, Metric):
+        return TorchMetric(found)
+    return _checked(found, f"metric {point.name!r} of {_maker(point)} must be an instrument")
+
+
+def _maker(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _checked(found: object, must: str) -> Instrument:
+    if isinstance(found, type) or not isinstance(found, Instrument):
+        given = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+        raise ValueError(f"{must}, got {given}. An instrument has name, series and measure(bench).")
+    return found
+
+
+def _check_declaration(instrument: Instrument) -> None:
+    """Refuse an instrument whose keys cannot be told."""
+    name, series = instrument.name, list(instrument.series)
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{type(instrument).__name__} must have a name, got {name!r}.")
+    if not series or not all(isinstance(one, Series) for one in series):
+        raise ValueError(
+            f"series of instrument {name!r} must be of Series, at least one: got {series}."
+        )
+    scopes = sorted({one.scope for one in series})
+    if scopes not in (["task"], ["tasks"]):
+        raise ValueError(
+            f'all series of instrument {name!r} must have the scope "task", or all "tasks": got '
+            f"{', '.join(scopes)}. Make two instruments."
+        )
+    for a, b in combinations(series, 2):
+        if _collide(a, b):
+            raise ValueError(f"instrument {name!r} declares {a.key!r} and {b.key!r}: the same key.")
+
+
+def _check_apart(one: Instrument, other: Instrument) -> None:
+    for a in one.series:
+        for b in other.series:
+            if a.scope == b.scope and _collide(a, b):
+                raise ValueError(
+                    f"instruments {one.name!r} and {other.name!r} have one key: {a.key!r} and "
+                    f"{b.key!r}. Rename one."
+                )
+
+
+def _collide(a: Series, b: Series) -> bool:
+    """Whether two series of one scope share a key; numbers and arrays are kept apart."""
+    apart = bool(a.axes) != bool(b.axes)
+    return not apart and bool(_pattern(a).fullmatch(b.key) or _pattern(b).fullmatch(a.key))
+
+
+def _pattern(series: Series) -> re.Pattern[str]:
+    key = re.escape(series.key)
+    return re.compile(
+        key.replace(re.escape(SHOTS), rf"(\d+|{re.escape(SHOTS)})").replace(
+            re.escape(PAIR), rf"([^/]+-[^/]+|{re.escape(PAIR)})"
+        )
+    )

@@ -1,0 +1,120 @@
+"""What measures a probe: the protocol, and the keys that follow from its declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from dnc_lightning.probe.bench import Bench
+from dnc_lightning.probe.labels import ACROSS
+from dnc_lightning.series import Series
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an instrument gives, under the keys that it declares."""
+
+    scalars: Mapping[str, Tensor | float] = field(default_factory=dict)
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)  # as many dimensions as axes
+    notes: Sequence[str] = ()  # advice, recorded
+    warnings: Sequence[str] = ()  # what was wrong, recorded and said once
+    instead: Mapping[str, float] | None = None  # for its keys: others, which nobody could know
+
+
+@runtime_checkable
+class Instrument(Protocol):
+    """Measures something of every probe.
+
+    All its series have the scope "task", and it measures each task on its own; or all have the
+    scope "tasks", and it measures all tasks at once, where there are at least two.
+    """
+
+    @property
+    def name(self) -> str:
+        """For `ProbeCallback(metrics=[name])` and in messages."""
+
+    @property
+    def series(self) -> Sequence[Series]:
+        """All that it gives: numbers, and arrays, which are recorded beside them."""
+
+    def measure(self, bench: Bench) -> Found:
+        """Measure features; the same on every process, which `bench.total` sums over.
+
+        What is declared and missing here becomes nan, all of it if this raises.
+        """
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one instrument gives at one place of keys."""
+
+    instrument: Instrument
+    numbers: tuple[str, ...]  # keys below the prefix of the place
+    arrays: Mapping[str, tuple[str, ...]]  # key -> names of its axes
+
+
+def expected(
+    instruments: Sequence[Instrument],
+    counts: Mapping[str, Sequence[int]],
+    shots: Sequence[int],
+    *,
+    thorough: bool,
+) -> dict[str, list[Expected]]:
+    """What a probe gives of one encoder, whatever its features are.
+
+    Args:
+        instruments: In the order that they measure in.
+        counts: Task -> [C] samples of each class, in the whole probe set.
+        shots: Numbers of labelled samples per class.
+        thorough: At the first or last probe.
+
+    Returns:
+        Place -> what comes there: every task, and `ACROSS` for what several tasks say together.
+    """
+    places = {task: {task: number} for task, number in counts.items()}
+    if len(counts) > 1 and any(of_all_tasks(instrument) for instrument in instruments):
+        places[ACROSS] = dict(counts)
+    return {
+        place: [
+            _expected(instrument, tasks, shots, thorough)
+            for instrument in instruments
+            if of_all_tasks(instrument) == (place == ACROSS)
+        ]
+        for place, tasks in places.items()
+    }
+
+
+def of_all_tasks(instrument: Instrument) -> bool:
+    """Whether it measures all tasks at once."""
+    return instrument.series[0].scope == "tasks"
+
+
+def _expected(
+    instrument: Instrument,
+    counts: Mapping[str, Sequence[int]],
+    shots: Sequence[int],
+    thorough: bool,
+) -> Expected:
+    numbers: list[str] = []
+    arrays: dict[str, tuple[str, ...]] = {}
+    for series in _given(instrument.series, counts, thorough):
+        smallest = min(min(number) for number in counts.values())
+        keys = series.keys([m for m in shots if m < smallest or not series.queries], tuple(counts))
+        if series.axes:
+            arrays |= dict.fromkeys(keys, series.axes)
+        else:
+            numbers += keys
+    return Expected(instrument, tuple(numbers), arrays)
+
+
+def _given(
+    series: Sequence[Series], counts: Mapping[str, Sequence[int]], thorough: bool
+) -> Iterator[Series]:
+    largest = max(len(number) for number in counts.values())
+    for one in series:
+        small = one.most_classes is None or largest <= one.most_classes
+        if small and (thorough or not one.thorough):
+            yield one
