@@ -1,7 +1,23 @@
-"""What a probe measures: one file a family, its formulas and the declaration of its series."""
+"""What a probe measures: one file a family, with the declaration of its series.
 
-from dnc_lightning.instruments.catalogue import BUILT_IN, GROUP, declared, find_instruments
-from dnc_lightning.instruments.torch_metric import TorchMetric
+Each public module here is a family, and calls its instrument `INSTRUMENT`. Others are given to
+`ProbeCallback(metrics=[...])`, or registered under the entry point `GROUP` and given by name.
+
+Example:
+    >>> import torch
+    >>> class Norm:
+    ...     name = "norm"
+    ...     series = (Series("norm", "Norm", "mean length of a feature", group="Norm", low=0.0),)
+    ...
+    ...     def measure(self, bench: Bench) -> Found:
+    ...         number = bench.total(torch.tensor(len(bench.features)))
+    ...         return Found({"norm": bench.total(bench.features.norm(dim=1).sum()) / number})
+    >>> [instrument.name for instrument in find_instruments([Norm(), "collapse"])]
+    ['collapse', 'norm']
+"""
+
+from dnc_lightning.instruments._catalogue import BUILT_IN, GROUP, declared, find_instruments
+from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
 from dnc_lightning.series import CHANCE, Reference, Series

@@ -125,6 +125,9 @@ class Collapse:
         )
 
 
+INSTRUMENT = Collapse()
+
+
 def _advice(geometry: ClassGeometry) -> list[str]:
     """Say so when the probe is too small to tell its classes apart."""
     if int(geometry.count.min()) == 1:

@@ -123,6 +123,9 @@ class FewShot:
         return Found(scalars | _measured(bench))
 
 
+INSTRUMENT = FewShot()
+
+
 def _measured(bench: Bench) -> dict[str, Tensor]:
     """The errors of the numbers of shots that leave a query in every class."""
     shots = [m for m in bench.settings.shots if f"few_shot_error/{m}" in bench.wanted]

@@ -105,3 +105,6 @@ class Orthogonality:
             summary.scalars,
             {name: matrix for name, matrix in cosines if matrix.numel() <= LARGEST_MATRIX},
         )
+
+
+INSTRUMENT = Orthogonality()

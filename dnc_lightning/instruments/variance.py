@@ -68,3 +68,6 @@ class Variance:
                 "variance_pairs": split.pairs,
             },
         )
+
+
+INSTRUMENT = Variance()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dnc_lightning.instruments import BUILT_IN, CHANCE, Reference, Series, declared
-from dnc_lightning.instruments.table import table
+from dnc_lightning.instruments._table import table
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- made by python -m dnc_lightning.instruments -->\n", "<!-- end -->"

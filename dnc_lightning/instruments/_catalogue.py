@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from itertools import combinations
+from pathlib import Path
+from pkgutil import iter_modules
 
 from torchmetrics import Metric
 
-from dnc_lightning.instruments.collapse import Collapse
-from dnc_lightning.instruments.cost import COST
-from dnc_lightning.instruments.few_shot import FewShot
-from dnc_lightning.instruments.orthogonality import Orthogonality
-from dnc_lightning.instruments.torch_metric import TorchMetric
-from dnc_lightning.instruments.variance import Variance
+from dnc_lightning.instruments._cost import COST
+from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.probe.instrument import Instrument
 from dnc_lightning.series import PAIR, SHOTS, Series
 
 GROUP = "dnc_lightning.instruments"
 """Entry points of this group are instruments by name: an object, or what makes one when called."""
 
-_FAMILIES: tuple[Instrument, ...] = (Collapse(), FewShot(), Orthogonality(), Variance())
-BUILT_IN = {instrument.name: instrument for instrument in _FAMILIES}
+
+def _families() -> Iterator[Instrument]:
+    """What each public module of this package calls `INSTRUMENT`, in the order of their names."""
+    for module in iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            yield import_module(f"{__package__}.{module.name}").INSTRUMENT
+
+
+BUILT_IN = {instrument.name: instrument for instrument in _families()}
 
 Given = str | Instrument | Metric
 

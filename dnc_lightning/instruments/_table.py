@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from dnc_lightning.instruments.catalogue import BUILT_IN, declared
+from dnc_lightning.instruments._catalogue import BUILT_IN, declared
 from dnc_lightning.series import Series
 
 PREFIXES = {"task": "{p}", "tasks": "{name}/orthogonality", "probe": "{name}"}
 """Scope -> what stands before its keys."""
+
+FOLDERS = {"task": "{encoder}/{task}", "tasks": "{encoder}/orthogonality"}
+"""Scope -> what stands before the names of its arrays in the records."""
 
 ESCAPED = r"\|"
 
@@ -17,9 +20,11 @@ def table(series: Iterable[Series] | None = None) -> str:
     """Render Markdown: one line a key, then one an array; default all that is built in."""
     found = declared(list(BUILT_IN.values())) if series is None else list(series)
     numbers = [
-        [_key(s), s.title, _meaning(s), _range(s), s.direction or ""] for s in found if not s.axes
+        [_key(s, PREFIXES), s.title, _meaning(s), _range(s), s.direction or ""]
+        for s in found
+        if not s.axes
     ]
-    arrays = [[_key(s), s.title, _meaning(s), " x ".join(s.axes)] for s in found if s.axes]
+    arrays = [[_key(s, FOLDERS), s.title, _meaning(s), " x ".join(s.axes)] for s in found if s.axes]
     return "\n\n".join(
         _rendered(head, rows)
         for head, rows in (
@@ -37,8 +42,8 @@ def _rendered(head: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def _key(series: Series) -> str:
-    return f"`{PREFIXES[series.scope]}/{series.key}`"
+def _key(series: Series, places: Mapping[str, str]) -> str:
+    return f"`{places[series.scope]}/{series.key}`"
 
 
 def _meaning(series: Series) -> str:
