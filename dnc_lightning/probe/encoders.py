@@ -45,8 +45,10 @@ class Encoder:
     @property
     def expression(self) -> str:
         """Python that calls it, for remedies."""
-        if self.root is None or self.layer is not None:
+        if self.root is None:
             return "features(module, images)"
+        if self.layer is not None:
+            return f"dnc_lightning.layer_output(module, {self.source!r}, images)"
         return f"module.{self.root}(images)" if self.root else "module(images)"
 
 
@@ -182,6 +184,26 @@ def encoder_outputs(
         if encoder.function is not None:
             outputs[encoder.name] = encoder.function(module, images)
     return outputs
+
+
+def layer_output(module: nn.Module, path: str, images: Tensor) -> Any:
+    """Return what a layer returns, for encoders that are functions.
+
+    Args:
+        module: The LightningModule.
+        path: As of an encoder: "backbone:layer3" runs `backbone` and returns what `layer3` did.
+        images: [N, C, H, W].
+
+    Raises:
+        MissingEncoderError: the path does not exist; near names are listed.
+        ValueError: a layer that does not run.
+
+    Example:
+        >>> module = nn.ModuleDict({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(12, 2))})
+        >>> layer_output(module, "backbone:0", torch.zeros(5, 3, 2, 2)).shape
+        torch.Size([5, 12])
+    """
+    return encoder_outputs(module, (_resolve(module, path, path),), images)[path]
 
 
 def _keep(captured: dict[str, Any], layer: str) -> Callable[..., None]:

@@ -92,5 +92,5 @@ def _first_run(encoder: Encoder, images: Tensor, run: Run) -> Trace:
             f"{list(images.shape[1:])}: {error}. Pass ProbeSet(transform=...) or "
             "ProbeCallback(preprocess=...) that makes the images it expects, or another encoder=."
         ) from error
-    check_output(trace.output, len(images), encoder.source)
+    check_output(trace.output, len(images), encoder.source, encoder.expression)
     return trace
