@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from dnc_lightning import ProbeSet
-from dnc_lightning.probe.images import as_tensor
 from dnc_lightning.probe.bank import as_float
+from dnc_lightning.probe.images import as_tensor
 
 PIXELS = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3) * 2 + 30
 GRAY = PIXELS[..., 1]
