@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import calibrated
-from dnc_lightning.probe.encoders import Encoder, encoder_outputs, run_encoders
+from dnc_lightning.probe.encoders import Encoder, EncoderError, encoder_outputs, run_encoders
 from dnc_lightning.probe.isolation import evaluating, isolated_rng
 from dnc_lightning.probe.traces import Trace, traced
 
@@ -94,7 +94,7 @@ class Embedder:
         made = self.preprocess(self.module, converted)
         if not isinstance(made, Tensor) or made.ndim != 4 or len(made) != len(images):
             got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ValueError(
+            raise EncoderError(
                 f"preprocess must return images [N, C, H, W] for N={len(images)} images, got "
                 f"{got}. Return the tensor of images alone, such as batch[0]."
             )
