@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import calibrated
-from dnc_lightning.probe.encoders import Encoder, encoder_outputs, run_encoders
+from dnc_lightning.probe.encoders import Encoder, encoder_modules, encoder_outputs, run_encoders
 from dnc_lightning.probe.isolation import evaluating, isolated_rng
 from dnc_lightning.probe.traces import Trace, traced
 
@@ -32,6 +32,16 @@ class Embedder:
     convert: Callable[[Tensor], Tensor] = lambda images: images
     preprocess: Callable[[Any, Tensor], Tensor] | None = None
     batch_size: int = BATCH_SIZE
+
+    def modules(self) -> list[nn.Module]:
+        """The submodules whose state a probe may use, outermost only.
+
+        Raises:
+            AttributeError: the module has lost an encoder.
+        """
+        if self.preprocess is not None:  # it may use any
+            return [self.module]
+        return encoder_modules(self.module, self.encoders)
 
     def embed(self, bank: ImageBank) -> dict[str, Tensor]:
         """Embed every image of `bank` in evaluation mode.
@@ -70,7 +80,7 @@ class Embedder:
             ValueError: `preprocess` returns no images.
         """
         with self._quiet():
-            images = self._prepare(images)
+            images = self._prepare(images.clone())
             with traced(self.module, len(images)) as trace, self.precision():
                 trace.output = encoder_outputs(self.module, (encoder,), images)[encoder.name]
         torch.clear_autocast_cache()

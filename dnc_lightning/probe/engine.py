@@ -24,7 +24,7 @@ from dnc_lightning.probe.calibration import (
     unsettled_batch_norms,
 )
 from dnc_lightning.probe.embed import Embedder
-from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
+from dnc_lightning.probe.encoders import EncoderLike, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.keys import across_keys, task_keys
 from dnc_lightning.probe.labels import Task
@@ -208,7 +208,8 @@ class ProbeEngine:
     def _probe(self, *, thorough: bool) -> ProbeResult:
         result = ProbeResult(notes=[*self.cautions, *self.remarks])
         self.remarks = []
-        modules = encoder_modules(self.embedder.module, self.embedder.encoders)
+        if (modules := self._attempt(result, self.embedder.modules)) is None:
+            return result
         with ExitStack() as stack:
             state = state_of_rank_zero(modules, self.ranks)
             if self._attempt(result, lambda: stack.enter_context(state)) is None:

@@ -215,3 +215,23 @@ def test_logging_in_forward_is_muted_while_a_probe_runs(flavour: str, tmp_path: 
     records = read_run(callback.run_dir_).records
     assert len(records) == 9
     assert all(r.scalars["probe/label/cdnv"] > 0 and r.warnings == () for r in records)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_scripted_backbone_is_probed_and_trains_as_before(tmp_path: Path) -> None:
+    """TorchScript takes no hooks before a forward pass."""
+
+    def scripted() -> BackboneModule:
+        torch.manual_seed(0)
+        module = BackboneModule()
+        module.backbone = torch.jit.script(module.backbone)
+        return module
+
+    plain = fit(scripted(), [], tmp_path / "plain")
+    callback = probe_callback()
+    watched = fit(scripted(), [callback], tmp_path / "watched")
+    assert_same(watched, plain)
+    assert callback.run_dir_ is not None
+    for record in read_run(callback.run_dir_).records:
+        assert record.scalars["probe/label/cdnv"] > 0
+        assert record.warnings == ()
