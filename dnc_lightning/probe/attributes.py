@@ -22,6 +22,7 @@ LONGEST_CONTAINER = 1024
 """Entries of a container whose own entries are still looked at."""
 
 _ABSENT = object()
+_CONSTANTS = {bool, int, float, str, type(None)}
 
 Tensors = dict[int, tuple[Tensor, Tensor]]  # id -> tensor and a copy of its values
 States = dict[int, Callable[[], Any]]  # id of a generator or array -> what puts it back
@@ -82,7 +83,8 @@ def _keep(value: Any, tensors: Tensors, states: States, containers: Containers) 
             containers[id(value)] = (value, _entries(value))
         if len(value) <= LONGEST_CONTAINER:
             for entry in value.values() if isinstance(value, dict) else value:
-                _keep(entry, tensors, states, containers)
+                if type(entry) not in _CONSTANTS:  # which a container may hold a million of
+                    _keep(entry, tensors, states, containers)
     elif id(value) not in states and (restore := _restorer(value)) is not None:
         states[id(value)] = restore
 

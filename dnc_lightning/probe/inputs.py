@@ -78,8 +78,8 @@ def differ(a: Summary, b: Summary) -> bool:
 
     - integers against floats, or another number of channels;
     - values that reach 20 times as far (a dark batch of bytes still reaches 20);
-    - negative values on one side only, and a std 1.7 times as large or a mean that is moved by more
-      than the smaller std;
+    - negative values on one side only, and a std 1.7 times as large, or a mean that is within a
+      std of 0 on that side and moved by more than the smaller std;
     - a std 2.5 times as large.
     """
     if a.floating != b.floating or a.channels != b.channels:
@@ -88,8 +88,9 @@ def differ(a: Summary, b: Summary) -> bool:
         return False  # blank images tell nothing
     reach = [max(abs(s.low), abs(s.high)) for s in (a, b)]
     spread = max(a.std, b.std) / min(a.std, b.std)
-    moved = abs(a.mean - b.mean) > min(a.std, b.std)
     one_sided = (a.low < 0) != (b.low < 0)
+    centred = a if a.low < 0 else b
+    moved = abs(a.mean - b.mean) > min(a.std, b.std) and abs(centred.mean) < centred.std
     return max(reach) > 20 * min(reach) or (one_sided and (spread > 1.7 or moved)) or spread > 2.5
 
 

@@ -344,6 +344,7 @@ T = torchvision.transforms
     [
         lambda x: x / 255,
         lambda x: x / 255 + 0.1 * torch.randn(x.shape),
+        lambda x: x / 255 * 0.6 + 0.05 * torch.randn(x.shape),  # darker, and noisy
         lambda x: (x / 255).bfloat16().float(),
         lambda x: nn.functional.interpolate(x / 255, 24),
         Jitter(T.ColorJitter(0.8, 0.8, 0.8, 0.2)),
@@ -365,6 +366,7 @@ def test_augmentation_is_no_other_preprocessing(
     [
         lambda x: x.float(),
         lambda x: x / 255 * 2 - 1,
+        lambda x: x / 255 - 0.4,
         lambda x: (x / 255 - 0.1307) / 0.3081,
         lambda x: (x / 255 - 0.286) / 0.353,
     ],
