@@ -235,3 +235,25 @@ def test_a_scripted_backbone_is_probed_and_trains_as_before(tmp_path: Path) -> N
     for record in read_run(callback.run_dir_).records:
         assert record.scalars["probe/label/cdnv"] > 0
         assert record.warnings == ()
+
+
+class Lazy(BackboneModule):
+    """Layers without shapes; `ready` runs them once, as its user should."""
+
+    def __init__(self, *, ready: bool) -> None:
+        super().__init__()
+        self.backbone[4] = nn.LazyConv2d(8, 3)
+        if ready:
+            self.backbone(torch.zeros(2, 3, 12, 12))
+
+
+def test_lazy_layers_that_a_probe_has_settled_are_named(tmp_path: Path) -> None:
+    """Their first weights are drawn when the first images come, which are then the probe's."""
+    callback = probe_callback()
+    with pytest.warns(UserWarning, match=r"Lazy layers \(backbone.4\) have got their shapes"):
+        fit(Lazy(ready=False), [callback], tmp_path)
+    assert callback.run_dir_ is not None
+    records = read_run(callback.run_dir_).records
+    assert all(r.notes[0].startswith("Lazy layers (backbone.4)") for r in records)
+    plain = fit(Lazy(ready=True), [], tmp_path)
+    assert_same(fit(Lazy(ready=True), [probe_callback()], tmp_path), plain)
