@@ -51,6 +51,7 @@ class Busy(nn.Module):
         if self.made_later is None:
             self.made_later = nn.Linear(3, 3)
         self.layer.register_forward_hook(lambda *_: None)
+        self.layer.requires_grad_(self.training)
         self.train()
         return self.made_later(self.layer(x))
 
@@ -72,6 +73,7 @@ def contents(module: Busy) -> dict[str, Any]:
         "attributes": set(vars(module)),
         "hooks": len(module.layer._forward_hooks),
         "flags": [m.training for m in module.modules()],
+        "learning": [p.requires_grad for p in module.parameters()],
     }
 
 
