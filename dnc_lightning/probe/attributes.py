@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from operator import is_
 from typing import Any
@@ -34,10 +35,10 @@ def attributes_of(module: nn.Module) -> Callable[[], None]:
 
     Put back are the attributes of every submodule (bound anew: the old object; new: removed), the
     values of buffers, other tensors and arrays, the states of random generators, and what lists,
-    dicts, sets and deques hold, with all those inside them and inside tuples. Not covered are the
-    values of parameters, other objects that an attribute refers to, and modules of FSDP, whose
-    attributes follow the place of their shards. A lazy module that has found its class meanwhile
-    keeps what it has become.
+    dicts, sets and deques hold, with all those inside them and inside tuples. Not covered are
+    other objects that an attribute refers to, and modules of FSDP, whose attributes follow the
+    place of their shards; for the values of parameters see `parameters_kept`. A lazy module that
+    has found its class meanwhile keeps what it has become.
     """
     shards = _sharding_classes()
     owners = [owner for owner in module.modules() if not isinstance(owner, shards)]
@@ -70,6 +71,32 @@ def attributes_of(module: nn.Module) -> Callable[[], None]:
             restore()
 
     return put_back
+
+
+@contextmanager
+def parameters_kept(module: nn.Module) -> Iterator[list[nn.Parameter]]:
+    """Put back the values of parameters on the way out, and list those that were written to.
+
+    Some encoders write to parameters in their forward pass: prototypes are put on the sphere, a
+    teacher follows its student. Parameters of sharded modules are left alone.
+    """
+    written: list[nn.Parameter] = []
+    if any(isinstance(m, _sharding_classes()) for m in module.modules()):
+        yield written
+        return
+    kept = [
+        (parameter, parameter._version, parameter.detach().clone())
+        for parameter in module.parameters()
+        if not is_lazy(parameter) and _is_writable(parameter)
+    ]
+    try:
+        yield written
+    finally:
+        for parameter, version, copy in kept:
+            # Writing to `.data` does not count, and writing the same value does not show.
+            if parameter._version != version or not torch.equal(parameter, copy):
+                parameter.data.copy_(copy)
+                written.append(parameter)
 
 
 def _keep(value: Any, tensors: Tensors, states: States, containers: Containers) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dnc_lightning.probe.attributes import parameters_kept
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import calibrated
 from dnc_lightning.probe.encoders import Encoder, encoder_modules, encoder_outputs, run_encoders
@@ -32,6 +33,7 @@ class Embedder:
     convert: Callable[[Tensor], Tensor] = lambda images: images
     preprocess: Callable[[Any, Tensor], Tensor] | None = None
     batch_size: int = BATCH_SIZE
+    writes: bool = False  # an encoder was seen to write to parameters
 
     def modules(self) -> list[nn.Module]:
         """The submodules whose state a probe may use, outermost only.
@@ -79,16 +81,22 @@ class Embedder:
         Raises:
             ValueError: `preprocess` returns no images.
         """
-        with self._quiet():
+        with self._quiet(), parameters_kept(self.module) as written:
             images = self._prepare(images.clone())
             with traced(self.module, len(images)) as trace, self.precision():
                 trace.output = encoder_outputs(self.module, (encoder,), images)[encoder.name]
+        self.writes |= bool(written)
         torch.clear_autocast_cache()
         return trace
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
-        with isolated_rng(self.device), evaluating(self.module), torch.no_grad():
+        with (
+            isolated_rng(self.device),
+            evaluating(self.module),
+            torch.no_grad(),
+            parameters_kept(self.module) if self.writes else nullcontext(),
+        ):
             yield
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:

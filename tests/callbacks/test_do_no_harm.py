@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,32 @@ def test_a_scripted_backbone_is_probed_and_trains_as_before(tmp_path: Path) -> N
     for record in read_run(callback.run_dir_).records:
         assert record.scalars["probe/label/cdnv"] > 0
         assert record.warnings == ()
+
+
+class Moving(BackboneModule):
+    """A forward pass that writes to parameters, as those of prototypes and momentum teachers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = copy.deepcopy(self.backbone).requires_grad_(False)
+
+    @torch.no_grad()
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        for slow, fast in zip(self.teacher.parameters(), self.backbone.parameters(), strict=True):
+            slow.data.lerp_(fast.data, 0.3)
+        self.head.weight.copy_(nn.functional.normalize(self.head.weight))
+        features: torch.Tensor = self.teacher(x)
+        return features
+
+    def loss(self, features: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        target = self.embed(torch.rand(4, 3, 12, 12))
+        return super().loss(features, y) + (features.mean(0) - target.mean(0)).square().mean()
+
+
+def test_parameters_that_a_forward_pass_writes_to_are_put_back(tmp_path: Path) -> None:
+    plain = fit(Moving(), [], tmp_path)
+    callback = probe_callback(encoder={"embed": Moving.embed, "backbone": "backbone"})
+    assert_same(fit(Moving(), [callback], tmp_path), plain)
 
 
 class Lazy(BackboneModule):
