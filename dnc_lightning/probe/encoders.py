@@ -178,7 +178,7 @@ def encoder_outputs(
             if e.layer is not None
         ]
         try:
-            output = target(images)
+            output = target(_given(images, encoders))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -191,7 +191,7 @@ def encoder_outputs(
             outputs[member.name] = output if member.layer is None else captured[member.layer]
     for encoder in encoders:
         if encoder.function is not None:
-            outputs[encoder.name] = encoder.function(module, images)
+            outputs[encoder.name] = encoder.function(module, _given(images, encoders))
     return outputs
 
 
@@ -213,6 +213,11 @@ def layer_output(module: nn.Module, path: str, images: Tensor) -> Any:
         torch.Size([5, 12])
     """
     return encoder_outputs(module, (_resolve(module, path, path),), images)[path]
+
+
+def _given(images: Tensor, encoders: tuple[Encoder, ...]) -> Tensor:
+    """A copy where there are several encoders, for one may work in place."""
+    return images.clone() if len(encoders) > 1 else images
 
 
 def _keep(captured: dict[str, Any], layer: str) -> Callable[..., None]:

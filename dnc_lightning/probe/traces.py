@@ -83,7 +83,8 @@ def traced(module: nn.Module, images: int) -> Iterator[Trace]:
         trace.tokens.extend(_tokens((*args, *kwargs.values()), images))
         given = first_image(args, kwargs)
         if given is not None and not returned:
-            trace.entrances.append(Entrance(submodule, given))
+            # A copy: layers may work in place.
+            trace.entrances.append(Entrance(submodule, given.detach().clone()))
 
     def leave(submodule: nn.Module, _args: Any, output: Any) -> None:
         nonlocal returned
@@ -96,13 +97,19 @@ def traced(module: nn.Module, images: int) -> Iterator[Trace]:
                 positions = math.prod(output.shape[1:]) // features
                 trace.calls.append(Call(weakref.ref(output), last, positions, features))
 
-    hooks = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in module.modules()]
-    hooks += [m.register_forward_hook(leave) for m in module.modules()]
+    watched = [m for m in module.modules() if takes_hooks(m)]
+    hooks = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in watched]
+    hooks += [m.register_forward_hook(leave) for m in watched]
     try:
         yield trace
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def takes_hooks(module: nn.Module) -> bool:
+    """Whether hooks can be added: not to what runs as TorchScript."""
+    return not isinstance(module, torch.jit.ScriptModule)
 
 
 def first_image(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
