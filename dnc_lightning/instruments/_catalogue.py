@@ -95,7 +95,7 @@ def _instrument(metric: Given) -> Instrument:
 def _loaded(point: EntryPoint) -> Instrument:
     try:
         found = point.load()
-        if isinstance(found, type) or not isinstance(found, Instrument):
+        if isinstance(found, type) or not isinstance(found, Instrument | Metric):
             found = found()
     except Exception as error:
         raise ValueError(

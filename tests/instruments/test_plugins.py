@@ -95,7 +95,7 @@ def test_a_metric_of_another_package_is_one_file(installed: Path, tmp_path: Path
     assert found["overhead"].scope == "probe"
 
 
-@pytest.mark.parametrize("made", ["Spread", "Spread()", "BrokenSpread"])
+@pytest.mark.parametrize("made", ["Spread", "Spread()", "lambda: Spread()", "BrokenSpread"])
 def test_what_is_registered_may_be_a_class_or_an_object(made: str, installed: Path) -> None:
     install(installed, "spread = spread_of_others:made")
     with (installed / "spread_of_others.py").open("a") as file:
@@ -108,6 +108,16 @@ def test_what_is_registered_may_be_a_class_or_an_object(made: str, installed: Pa
     else:
         assert find_instruments(["spread"])[0].name == "spread"
     assert [i.name for i in find_instruments(None)] == list(BUILT_IN)  # the others are asked for
+
+
+@pytest.mark.parametrize("made", ["Top", "Top()"])
+def test_what_is_registered_may_be_a_metric_of_torchmetrics(made: str, installed: Path) -> None:
+    install(installed, "top = spread_of_others:made")
+    with (installed / "spread_of_others.py").open("a") as file:
+        file.write("\n\nfrom torchmetrics import MeanMetric\n\n\n")
+        file.write(f"class Top(MeanMetric):\n    pass\n\n\nmade = {made}\n")
+    (found,) = find_instruments(["top"])
+    assert [series.key for series in found.series] == ["Top"]
 
 
 def test_names_that_are_registered_twice_or_cannot_be_loaded(installed: Path) -> None:
