@@ -52,7 +52,8 @@ def ncc_error(
         generator: A CPU generator; default a new one with seed 0. The global one is not touched.
 
     Returns:
-        Mean error and its standard error over episodes, scalars in [0, 1].
+        Mean error and its standard error over episodes, scalars in [0, 1]; nan if a feature is nan
+        or infinite.
 
     Raises:
         ValueError: shots < 1, a class with no sample left to classify (named with its count), ways
@@ -92,12 +93,13 @@ def ncc_errors(
         shard: Where the samples stand in the whole set; None if they are the whole set.
 
     Returns:
-        Mean errors [S] and their standard errors [S], float32 on the features' device.
+        Mean errors [S] and their standard errors [S], float32 on the features' device; nan if a
+        feature of any process is nan or infinite.
 
     Raises:
         ValueError: as `ncc_error`.
     """
-    everyone = labels if shard is None else shard.labels
+    everyone = (labels if shard is None else shard.labels).long()
     classes = int(everyone.max()) + 1 if len(everyone) else 0
     check_features(features, labels, classes, sharded=shard is not None)
     count = torch.bincount(everyone, minlength=classes).cpu()
@@ -109,6 +111,11 @@ def ncc_errors(
     supports = _Supports.build(everyone.cpu(), count, rows, max(shots), device)
     order = sorted(range(len(shots)), key=lambda s: shots[s])
     errors = torch.zeros(len(shots), episodes, dtype=wide(device), device=device)
+    # A comparison with nan is False, and "not farther" would read as right.
+    broken = reduce((~features.isfinite()).sum().to(errors.dtype))
+    if int(broken):
+        nothing = features.new_full((len(shots),), torch.nan, dtype=torch.float32)
+        return nothing, nothing.clone()
     with exact_arithmetic(device):
         scaled, _ = unit_scale(features, reduce)
         offset = reduce(scaled.to(wide(device)).sum(0)) / len(everyone)
