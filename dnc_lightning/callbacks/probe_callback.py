@@ -143,6 +143,7 @@ class ProbeCallback(Callback):
         self._further_: list[str] = []  # keys that the probes before a resumption have shown
         self._told_: set[str] = set()
         self._found_: list[str] = []  # warnings for the next record
+        self._module_: int | None = None  # id of what was fitted last
         self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
 
     @property
@@ -159,8 +160,10 @@ class ProbeCallback(Callback):
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
             return
-        if step_of(trainer) == 0:
+        # One Trainer that fits a second module goes on counting, its curve must not.
+        if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
+        self._module_ = id(pl_module)
         check_ways(self.ways, self.probe)
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 

@@ -7,6 +7,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dnc_lightning.callbacks.identity import changes
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.metrics import DirectionalCollapse
 from dnc_lightning.reporting import read_run
-from tests.callbacks.fits import fit, records, steps, thorough
+from tests.callbacks.fits import data, fit, records, steps, thorough
 from tests.callbacks.modules import BackboneModule, Clean, TeacherModule
 
 pytestmark = pytest.mark.filterwarnings(
@@ -131,6 +132,85 @@ def test_two_functions_of_one_name_are_told_apart(tmp_path: Path) -> None:
     (said,) = resume(tmp_path, student, teacher, module=TeacherModule)
     assert "code of the encoders" in said
     assert steps(teacher)[0] == 4
+
+
+def scaled(module: Any, images: Tensor, power: int = 1) -> Tensor:
+    found: Tensor = module.backbone(images)
+    return found.abs() ** power
+
+
+def closed_over(power: int) -> Any:
+    return lambda module, images: module.backbone(images).abs() ** power
+
+
+class Power:
+    def __init__(self, power: int) -> None:
+        self.power = power
+
+    def __call__(self, module: Any, images: Tensor) -> Tensor:
+        found: Tensor = module.backbone(images)
+        return found.abs() ** self.power
+
+    def method(self, module: Any, images: Tensor) -> Tensor:
+        return self(module, images)
+
+
+SETTINGS: dict[str, Callable[[int], Any]] = {
+    "closure": closed_over,
+    "partial": lambda power: partial(scaled, power=power),
+    "default": lambda power: lambda module, images, p=power: scaled(module, images, p),
+    "object": Power,
+    "method": lambda power: Power(power).method,
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_one_function_with_other_settings_is_another(kind: str, tmp_path: Path) -> None:
+    build = SETTINGS[kind]
+    second = make(encoder=build(2))
+    (said,) = resume(tmp_path / "other", make(encoder=build(1)), second)
+    assert "code of the encoders" in said
+    assert steps(second)[0] == 4
+    again = make(encoder=build(2))
+    assert resume(tmp_path / "same", make(encoder=build(2)), again) == []
+    assert steps(again)[0] == 0
+
+
+def halved(module: Any, images: Tensor) -> Tensor:
+    return images / 2
+
+
+def test_another_preprocess_is_another_experiment(tmp_path: Path) -> None:
+    for name, before, after in (
+        ("added", None, halved),
+        ("removed", halved, None),
+        ("changed", halved, lambda module, images: images / 3),
+    ):
+        second = make(preprocess=after)
+        said = resume(tmp_path / name, make(preprocess=before), second)
+        assert any("was probed otherwise: other preprocess" in text for text in said)
+        assert steps(second)[0] == 4
+    same = make(preprocess=lambda module, images: images / 2)
+    said = resume(tmp_path / "same", make(preprocess=halved), same)
+    assert not any("otherwise: " in text for text in said)
+    assert steps(same)[0] == 0
+
+
+def test_a_second_module_of_one_trainer_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    callback = make()
+    trainer = fit(tmp_path, callback, max_epochs=1)
+    first = callback.run_dir_
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(BackboneModule(), data())
+    assert first is not None
+    assert callback.run_dir_ is not None
+    assert (first.name, callback.run_dir_.name) == ("probe", "probe-v1")
+    assert [r.step for r in read_run(first).records] == [0, 1, 2, 3, 4]
+    assert thorough(callback) == [4, 8]
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(trainer.lightning_module, data())  # the same one goes on
+    assert callback.run_dir_.name == "probe-v1"
+    assert steps(callback)[-1] == 12
 
 
 def test_the_settings_of_a_further_metric(tmp_path: Path) -> None:
