@@ -238,6 +238,16 @@ class ProbeCallback(Callback):
         """Probe the final weights thoroughly, also where their step has been probed already."""
         self._probe(trainer, final=True)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let another run go on in the folder."""
+        self._recorder_.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let another run go on in the folder."""
+        self._recorder_.close()
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""
         return {

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dnc_lightning.callbacks.identity import changes
+from dnc_lightning.reporting.holding import Hold
 from dnc_lightning.reporting.records import (
     RECORDS_FILE,
     Record,
@@ -27,6 +28,7 @@ class Recorder:
         self.written = 0
         self.anew = False  # a resumed run whose records begin here
         self.header: Mapping[str, Any] = {}
+        self._hold: Hold | None = None  # from `open` to `close`, against other runs
 
     def open(
         self, folder: Path, header: Mapping[str, Any], previous: Path | None, last_step: int
@@ -37,8 +39,9 @@ class Recorder:
             folder: Where the records of this run should lie; a fresh run takes the first free of
                 `folder`, `folder-v1`, ... so that it never mixes with another.
             header: Facts of the run.
-            previous: Folder of the run that is resumed; its records are copied if it is another,
-                and left alone if they are those of another experiment.
+            previous: Folder of the run that is resumed; its records are copied if it is another
+                or a run is still writing there, and left alone if they are those of another
+                experiment.
             last_step: Step of the last record to keep; the resumed run makes later ones anew.
 
         Returns:
@@ -50,10 +53,22 @@ class Recorder:
             if previous is not None:
                 self.anew, problems = _resumption(previous, header)
             if previous is None or self.anew:
-                self.writer = _opened(claim_folder(folder), header)
-                return problems
-            if previous.resolve() != folder.resolve():
                 folder = claim_folder(folder)
+                self._hold = Hold(folder)
+                self.writer = _opened(folder, header)
+                return problems
+            try:
+                own = previous.resolve() == folder.resolve()
+                self._hold = Hold(folder) if own else None
+            except BlockingIOError:
+                own = False
+                problems.append(
+                    f"Another run is still writing to {previous}: this one goes on with a copy of "
+                    "its records."
+                )
+            if not own:
+                folder = claim_folder(folder)
+                self._hold = Hold(folder)
                 shutil.copytree(previous, folder, dirs_exist_ok=True)
             writer = _opened(folder, header)
             writer.truncate_after(last_step)
@@ -61,6 +76,11 @@ class Recorder:
         except (OSError, ValueError) as error:
             problems.append(f"No records are written: {error}. Training goes on.")
         return problems
+
+    def close(self) -> None:
+        """Let others write to the folder."""
+        if self._hold is not None:
+            self._hold.let_go()
 
     def write(
         self, record: Record, matrices: Mapping[str, Tensor], *, again: bool = False

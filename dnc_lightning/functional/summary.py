@@ -131,6 +131,9 @@ def population_summary(
     def statistic(geometry: ClassGeometry) -> Tensor:
         pairs = [_resolved_mean(geometry, number) for number in (cdnv, directional_cdnv)]
         bounds = few_shot_bounds(geometry, _rows(geometry, shots), "certificate", ways=ways)
+        # The 1 of a bound that says nothing would be an interval without width.
+        known = geometry.variance[geometry.count > 0].isfinite().all()
+        bounds = bounds.where(known, torch.nan)
         return torch.cat([torch.stack(pairs), bounds])
 
     return names, statistic

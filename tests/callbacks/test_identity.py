@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.callbacks.identity import changes
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.metrics import DirectionalCollapse
-from dnc_lightning.reporting import read_run
+from dnc_lightning.reporting import Record, read_run
 from tests.callbacks.fits import data, fit, records, steps, thorough
 from tests.callbacks.modules import BackboneModule, Clean, TeacherModule
 
@@ -327,6 +328,78 @@ def test_recorders_that_start_together_have_folders_of_their_own(tmp_path: Path)
     for thread in threads:
         thread.join()
     assert len({r.writer.folder for r in recorders if r.writer is not None}) == 8
+
+
+def test_runs_that_resume_together_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    header = {"name": "probe", "precision": "32-true"}
+    folder, before = tmp_path / "dnc" / "probe", Recorder()
+    before.open(folder, header, None, -1)
+    for step in range(3):
+        before.write(record(step), {})
+    before.close()
+    start, recorders = threading.Barrier(6), [Recorder() for _ in range(6)]
+    said: list[str] = []
+
+    def resume_(recorder: Recorder) -> None:
+        start.wait()
+        said.extend(recorder.open(folder, header, folder, 1))
+
+    threads = [threading.Thread(target=resume_, args=(recorder,)) for recorder in recorders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, recorder in enumerate(recorders):
+        recorder.write(record(10 + k), {})
+    folders = [r.writer.folder for r in recorders if r.writer is not None]
+    assert len(set(folders)) == 6
+    assert len(said) == 5
+    assert all("Another run is still writing to " in text for text in said)
+    for k, own in enumerate(folders):
+        assert [r.step for r in read_run(own).records] == [0, 1, 10 + k]
+
+
+def record(step: int) -> Record:
+    return Record(step=step, epoch=0, time=0.0, scalars={})
+
+
+def test_a_run_that_goes_on_while_another_resumes_it_keeps_its_records(tmp_path: Path) -> None:
+    """The second starts from the checkpoint of the first, which has not ended."""
+    second, said = make(), []
+
+    class Resume(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "three.ckpt")
+                with Caught() as caught:
+                    fit(tmp_path, second, max_steps=5, ckpt_path=tmp_path / "three.ckpt")
+                said.extend(t for t in caught.texts if t.startswith("probe: "))
+
+    first = make()
+    fit(tmp_path, first, Resume(), max_steps=6)
+    assert first.run_dir_ is not None
+    assert second.run_dir_ is not None
+    assert (first.run_dir_.name, second.run_dir_.name) == ("probe", "probe-v1")
+    assert len(said) == 1
+    assert "this one goes on with a copy" in said[0]
+    assert steps(first) == [0, 1, 2, 3, 4, 5, 6]
+    assert steps(second) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_that_failed_lets_another_go_on_in_its_folder(tmp_path: Path) -> None:
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "two.ckpt")
+                raise RuntimeError("of the user")
+
+    first, second = make(), make()
+    with pytest.raises(RuntimeError, match="of the user"):
+        fit(tmp_path, first, Fails(), max_steps=6)
+    with Caught():
+        fit(tmp_path, second, max_steps=4, ckpt_path=tmp_path / "two.ckpt")
+    assert first.run_dir_ == second.run_dir_
+    assert steps(second) == [0, 1, 2, 3, 4]
 
 
 def test_the_fingerprint_is_plain_and_the_same_twice(tmp_path: Path) -> None:

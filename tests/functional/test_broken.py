@@ -159,3 +159,13 @@ def test_the_interval_holds_the_cosine_beside_one_far_sample(
                 )
                 assert float(interval.low[p, q]) - 1e-12 <= cosine, (seed, p, q)
                 assert cosine <= float(interval.high[p, q]) + 1e-12, (seed, p, q)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_too_few_samples_for_an_estimate_have_no_interval(n: int) -> None:
+    x, y = healthy(4 * n)
+    names, statistic = population_summary([1, 5])
+    estimate = population_estimate(x, y, statistic)
+    for end in (estimate.value, estimate.low, estimate.high):
+        assert len(end) == len(names)
+        assert end.isnan().all()
