@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torchmetrics
 
-from dnc_lightning.probe.bank import as_float
+from dnc_lightning.probe.bank import ImageBank, as_float
 from dnc_lightning.probe.probe_set import ProbeSet
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ IMAGES, PIXELS = 8, 6  # of the probe that stand for all: those of a changed tra
 
 CLOSE = 1e-3
 """Difference of pixels that another machine's arithmetic may make."""
+
+SUMS, BATCH = 16, 256  # of all images, and images of a batch
 
 _FACTS = {
     "tasks and classes": ("tasks",),
@@ -63,6 +65,8 @@ def fingerprint(callback: ProbeCallback) -> dict[str, Any]:
         f"code of the encoders (Python {python})": code,
         f"preprocess (Python {python})": callback.preprocess and _code(callback.preprocess),
     }
+    if engine.reduce is None and engine.bank.images is not None:
+        parts["images, some of them"] = _sums(engine.bank, engine.device)
     for name, metric in engine.plan.metrics.items():
         parts[f"metric {name} (torchmetrics {torchmetrics.__version__})"] = _hash(
             _plain(vars(metric))
@@ -180,6 +184,22 @@ def _settings(owner: Any) -> list[Any]:
     """The plain attributes of an object; not of a module, which training itself changes."""
     found = {} if isinstance(owner, torch.nn.Module) else getattr(owner, "__dict__", {})
     return _plain(found)
+
+
+def _sums(bank: ImageBank, device: torch.device) -> list[float]:
+    """Sums over all images, which tell of a change of a single one.
+
+    Signs alternate, so that what another decoder rounds otherwise in all of them cancels out, and
+    pixels have unequal weights, so that a mirrored image is another.
+    """
+    found = []
+    for images in bank.batches(BATCH, device):
+        pixels = images.flatten(1).nan_to_num(0.0, 0.0, 0.0)
+        weights = torch.linspace(0.5, 1.5, pixels.shape[1], device=pixels.device)
+        found.append((pixels @ weights / pixels.shape[1]).double().cpu())
+    each = torch.cat(found)
+    each[1::2] *= -1
+    return [round(float(part.sum()), 4) for part in each.chunk(SUMS)]
 
 
 def _plain(attributes: Mapping[str, Any]) -> list[Any]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
@@ -21,7 +20,7 @@ from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess,
 from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.clock import drift, other_axis, step_of
 from dnc_lightning.callbacks.publish import open_records, publish
-from dnc_lightning.callbacks.recorder import Recorder
+from dnc_lightning.callbacks.recorder import Recorder, RecordingCallback
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
 from dnc_lightning.callbacks.stale import stale_monitors
 from dnc_lightning.probe.encoders import MissingEncoderError
@@ -30,7 +29,7 @@ from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 
 
-class ProbeCallback(Callback):
+class ProbeCallback(RecordingCallback):
     """Watch a representation while it trains: CDNV against directional CDNV of a labelled probe.
 
     Embeds the probe before the first step, on a schedule, and at the end; logs to every logger of
@@ -237,16 +236,6 @@ class ProbeCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the final weights thoroughly, also where their step has been probed already."""
         self._probe(trainer, final=True)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let another run go on in the folder."""
-        self._recorder_.close()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Let another run go on in the folder."""
-        self._recorder_.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""

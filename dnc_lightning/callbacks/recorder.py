@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from dnc_lightning.callbacks.identity import changes
@@ -69,7 +72,7 @@ class Recorder:
             if not own:
                 folder = claim_folder(folder)
                 self._hold = Hold(folder)
-                shutil.copytree(previous, folder, dirs_exist_ok=True)
+                shutil.copytree(previous, folder, dirs_exist_ok=True, copy_function=_copy)
             writer = _opened(folder, header)
             writer.truncate_after(last_step)
             self.writer = writer
@@ -107,6 +110,27 @@ class Recorder:
         except OSError as error:
             return [f"The probe at step {record.step} was not recorded: {error}. Training goes on."]
         return []
+
+
+class RecordingCallback(Callback):
+    """Lets others write to its folder as soon as its run has ended, however it ends."""
+
+    _recorder_: Recorder
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let another run go on in the folder."""
+        self._recorder_.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let another run go on in the folder."""
+        self._recorder_.close()
+
+
+def _copy(source: str, target: str) -> None:
+    with suppress(FileNotFoundError):  # the run that still writes there has replaced it
+        shutil.copy2(source, target)
 
 
 def _opened(folder: Path, header: Mapping[str, Any]) -> RecordWriter:

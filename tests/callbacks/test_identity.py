@@ -197,6 +197,27 @@ def test_another_preprocess_is_another_experiment(tmp_path: Path) -> None:
     assert steps(same)[0] == 0
 
 
+class Touched(Clean):
+    """One image that is not among the few whose pixels are kept is a negative."""
+
+    changed = -1
+
+    def __getitem__(self, index: int) -> Any:
+        image, *rest = super().__getitem__(index)
+        return (255 - image if index == self.changed else image, *rest)
+
+
+def test_one_other_image_is_enough(tmp_path: Path) -> None:
+    first = make()
+    second = make()
+    data_set: Any = Touched()
+    data_set.changed = int(first.probe.indices[1])
+    second.probe = ProbeSet(data_set, per_class=8)
+    (said,) = resume(tmp_path, first, second)
+    assert "was probed otherwise: other images, some of them." in said
+    assert steps(second)[0] == 4
+
+
 def test_a_second_module_of_one_trainer_has_a_curve_of_its_own(tmp_path: Path) -> None:
     callback = make()
     trainer = fit(tmp_path, callback, max_epochs=1)
