@@ -111,14 +111,13 @@ def ncc_errors(
     supports = _Supports.build(everyone.cpu(), count, rows, max(shots), device)
     order = sorted(range(len(shots)), key=lambda s: shots[s])
     errors = torch.zeros(len(shots), episodes, dtype=wide(device), device=device)
-    # A comparison with nan is False, and "not farther" would read as right.
-    broken = reduce((~features.isfinite()).sum().to(errors.dtype))
-    if int(broken):
-        nothing = features.new_full((len(shots),), torch.nan, dtype=torch.float32)
-        return nothing, nothing.clone()
     with exact_arithmetic(device):
         scaled, _ = unit_scale(features, reduce)
         offset = reduce(scaled.to(wide(device)).sum(0)) / len(everyone)
+        # A comparison with nan is False, and "not farther" would read as right.
+        if not bool(offset.isfinite().all()):
+            nothing = features.new_full((len(shots),), torch.nan, dtype=torch.float32)
+            return nothing, nothing.clone()
         # The last row stands for samples of other processes.
         table = torch.cat([scaled.to(wide(device)) - offset, offset.new_zeros(1, len(offset))])
         exact = table[:-1]
