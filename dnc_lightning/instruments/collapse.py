@@ -34,7 +34,10 @@ _NUMBERS = {
 _AVERAGES = {
     "": ("", "plug-in, mean over ordered pairs, as published"),
     "_median": (", median", "plug-in, median over pairs: not ruled by the worst one"),
-    "_unbiased": (", unbiased", "of the population, mean over the resolved pairs"),
+    "_unbiased": (
+        ", unbiased",
+        "of the population, mean over the resolved pairs; nan unless these are most",
+    ),
 }
 _ENDS = {
     "_low": (", low end", "lower end of the 95 % interval of the unbiased value"),

@@ -84,14 +84,16 @@ class FewShot:
         Series(
             key="theorem_4_1/{m}",
             title="Theorem 4.1, m={m}",
-            meaning="the published bound of arXiv:2603.03530, unclipped",
+            meaning="the published bound of arXiv:2603.03530, unclipped; nan where two classes have "
+            "the same mean",
             role="theorem_4_1",
             **_ERROR,
         ),
         Series(
             key="luthra_2025/{m}",
             title="2025 bound, m={m}",
-            meaning="the published bound of its predecessor, unclipped",
+            meaning="the published bound of its predecessor, unclipped; nan where two classes have "
+            "the same mean",
             role="luthra_2025",
             **_ERROR,
         ),
