@@ -84,8 +84,8 @@ class FewShot:
         Series(
             key="theorem_4_1/{m}",
             title="Theorem 4.1, m={m}",
-            meaning="the published bound of arXiv:2603.03530, unclipped; nan where two classes have "
-            "the same mean",
+            meaning="the published bound of arXiv:2603.03530, unclipped; nan where two classes "
+            "have the same mean",
             role="theorem_4_1",
             **_ERROR,
         ),
