@@ -24,6 +24,7 @@ from dnc_lightning.reporting.few_shot_style import (
 )
 from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
+    apart,
     filled,
     step_axis,
 )
@@ -93,7 +94,7 @@ def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
     layout["xaxis"] |= {
         "type": "log",
         "range": [low - pad, high + pad],
-        "tickvals": (ticks := _apart(few_shot.shots)),
+        "tickvals": (ticks := apart(few_shot.shots)),
         "ticktext": [f"{m:,}" for m in ticks],
         "unifiedhovertitle": {"text": "%{x:,} labelled samples per class"},
     }
@@ -212,15 +213,6 @@ def _heights(few_shot: FewShot, name: Series, where: Any, scale: ErrorScale) -> 
         ],
         "text": [word if d else "" for word, d in zip(words, defined, strict=True)],
     }
-
-
-def _apart(shots: Sequence[int]) -> list[int]:
-    span = math.log10(shots[-1] / shots[0])
-    kept = [shots[0]]
-    for m in shots[1:]:
-        if math.log10(m / kept[-1]) >= 0.09 * span:
-            kept.append(m)
-    return kept
 
 
 def _rounded(value: float) -> float:

@@ -152,6 +152,15 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [v for v in values if low - 1e-9 <= math.log10(v) <= high + 1e-9]
 
 
+def apart(places: Sequence[float]) -> list[float]:
+    """Choose those rising places of a logarithmic axis whose ticks have room beside each other."""
+    kept = list(places[:1])
+    for place in places[1:]:
+        if math.log10(place / kept[-1]) >= 0.09 * math.log10(places[-1] / places[0]):
+            kept.append(place)
+    return kept
+
+
 def positive(values: Iterable[float]) -> list[float | None]:
     """Return six digits of each value, None for those that a logarithmic axis cannot show."""
     return [float(f"{v:.6g}") if math.isfinite(v) and v > 0 else None for v in values]
