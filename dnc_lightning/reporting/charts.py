@@ -16,7 +16,7 @@ from dnc_lightning.reporting.series import Further
 from dnc_lightning.series import Scale, Series
 
 STEPS_LABEL = "Optimizer steps"
-SHOTS_LABEL = "Labelled samples per class, m"
+SHOTS_LABEL = "Shots per class, m"
 DASHES = ("solid", "dash", "dot", "dashdot")
 MARGIN = 0.06  # of an axis' height, above and below its values
 

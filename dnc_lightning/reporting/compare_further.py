@@ -123,4 +123,6 @@ def by_group(found: Sequence[Compared]) -> dict[str, list[Compared]]:
 def file_names(groups: Sequence[str]) -> list[str]:
     """Return a file name for each group, of letters and digits."""
     words = ("".join(c if c.isalnum() else " " for c in group.lower()).split() for group in groups)
-    return unique_names("_".join(("further", *parts)) for parts in words)
+    return unique_names(
+        "_".join(["further", *parts[parts[:1] == ["further"] :]]) for parts in words
+    )

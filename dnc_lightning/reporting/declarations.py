@@ -13,6 +13,8 @@ FURTHER = "Further numbers"  # the group of what names none
 UNDECLARED = "Recorded without a declaration: its title is made from its key."
 PAIR = "{a}-{b}"
 """Stands in a key for two tasks."""
+CHANCE = "{chance}"
+"""Value of a reference: the error of guessing."""
 
 # What the sections on collapse, few-shot learning, variance, pairs, tasks and cost show.
 DRAWN: Mapping[Scope, tuple[str, ...]] = {
@@ -30,7 +32,8 @@ DRAWN: Mapping[Scope, tuple[str, ...]] = {
         "variance_pairs",
     ),
     "tasks": (
-        *(f"{PAIR}/{part}" for part in ("abs_cos", "abs_cos_max", "bound", "dependence", "cos")),
+        *(f"{PAIR}/{part}" for part in ("abs_cos", "abs_cos_max", "bound", "dependence")),
+        PAIR,
         "floor",
     ),
     "probe": ("seconds", "overhead"),

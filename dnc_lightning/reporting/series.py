@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -19,23 +18,14 @@ from dnc_lightning.reporting.declarations import (
     is_drawn,
     made_from,
 )
+from dnc_lightning.reporting.places import Place, along, expanded, is_key, level, places
 from dnc_lightning.reporting.records import Record, Run
 from dnc_lightning.reporting.tasks import ACROSS
 from dnc_lightning.reporting.views import moment, thinned
-from dnc_lightning.series import SHOTS, Scope, Series
+from dnc_lightning.series import SHOTS, Series
 
 Kind = Literal["line", "lines", "curve", "matrix"]
 MOST_LINES = 24  # of one chart
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where keys of one scope lie."""
-
-    scope: Scope
-    encoder: str | None  # None: of the probe
-    task: str | None  # None: of all tasks
-    prefix: str  # of logged keys, with its "/"
 
 
 @dataclass(frozen=True)
@@ -128,31 +118,18 @@ def further(
     found, taken = [], set[str]()
     for series in further_declarations(run.header):
         for place in (spot for spot in spots if spot.scope == series.scope):
-            read = read_matrix or read_one(run)
+            keys = expanded(series.key, place, run.header)
             if series.axes:
-                made = _array(run, series, place, records, read)
-            else:
-                keys = _expanded(series.key, place, run.header)
-                taken |= {place.prefix + key for key in keys}
-                here = {k: name for k, name in keys.items() if place.prefix + k in held}
-                made = _numbers(series, place, records, here)
+                read = read_matrix or read_one(run)
+                arrays = [_array(run, series, place, key, name, read) for key, name in keys.items()]
+                found += [made for made in arrays if made is not None]
+                continue
+            taken |= {place.prefix + key for key in keys}
+            here = {k: name for k, name in keys.items() if place.prefix + k in held}
+            made = _numbers(series, place, run.header, records, here)
             found += [] if made is None else [made]
     left = [key for key in held if key not in taken]
     return [*found, *_undeclared(left, spots, run.header, records)]
-
-
-def places(header: Mapping[str, Any]) -> list[Place]:
-    """Return where keys may lie: every task of every encoder, across tasks, the probe itself."""
-    prefixes = header.get("prefixes") or {}
-    found: list[Place] = []
-    root = f"{header.get('name') or 'probe'}/"
-    for encoder, tasks in prefixes.items():
-        found += [Place("task", encoder, task, f"{p}/") for task, p in tasks.items()]
-        for task, prefix in list(tasks.items())[:1]:
-            base = prefix.removesuffix(task)
-            found.append(Place("tasks", encoder, None, f"{base}{ACROSS}/"))
-            root = base.removesuffix(f"{encoder}/") if len(prefixes) > 1 else base
-    return [*found, Place("probe", None, None, root)]
 
 
 def grouped(found: Sequence[Further]) -> dict[str, list[Further]]:
@@ -163,22 +140,12 @@ def grouped(found: Sequence[Further]) -> dict[str, list[Further]]:
     return groups
 
 
-def _expanded(key: str, place: Place, header: Mapping[str, Any]) -> dict[str, str]:
-    """Keys below the prefix, and what tells each from the others."""
-    shots = sorted({int(m) for m in header.get("shots") or ()}) if SHOTS in key else [None]
-    tasks = list((header.get("prefixes") or {}).get(place.encoder) or {})
-    pairs = [f"{a}-{b}" for a, b in combinations(tasks, 2)] if PAIR in key else [None]
-    return {
-        key.replace(SHOTS, str(m)).replace(PAIR, str(pair)): ", ".join(
-            str(part) for part in (pair, m) if part is not None
-        )
-        for pair in pairs
-        for m in shots
-    }
-
-
 def _numbers(
-    series: Series, place: Place, records: Sequence[Record], keys: Mapping[str, str]
+    series: Series,
+    place: Place,
+    header: Mapping[str, Any],
+    records: Sequence[Record],
+    keys: Mapping[str, str],
 ) -> Further | None:
     """Read keys, each with the name of its line, or None if no record holds any."""
     full = [place.prefix + key for key in list(keys)[:MOST_LINES]]
@@ -198,17 +165,17 @@ def _numbers(
         labels=tuple(moment(record) for record in having),
         values=values if several else values[:, 0],
         names=(tuple(list(keys.values())[:MOST_LINES]),) if several else (),
-        references=tuple(_references(series, place, having)),
+        references=tuple(_references(series, place, header, having)),
     )
 
 
 def _references(
-    series: Series, place: Place, records: Sequence[Record]
+    series: Series, place: Place, header: Mapping[str, Any], records: Sequence[Record]
 ) -> Iterator[tuple[str, float | NDArray[np.float64]]]:
     for reference in series.references:
-        if not isinstance(reference.value, str):
-            yield reference.name, float(reference.value)
-        elif SHOTS not in reference.value and PAIR not in reference.value:
+        if (found := level(reference.value, place, header)) is not None:
+            yield reference.name, found
+        elif is_key(reference.value):
             key = place.prefix + reference.value
             values = np.array([record.scalars.get(key, math.nan) for record in records])
             if np.isfinite(values).any():
@@ -216,12 +183,14 @@ def _references(
 
 
 def _array(
-    run: Run, series: Series, place: Place, records: Sequence[Record], read: ReadMatrix
+    run: Run, series: Series, place: Place, key: str, name: str, read: ReadMatrix
 ) -> Further | None:
     """Read an array at the first and last probe that hold it, as far as their shapes agree."""
-    key = f"{place.encoder}/{place.task or ACROSS}/{series.key}"
     if place.encoder is None or len(series.axes) > 2:
         return None
+    if name:
+        series = replace(series, key=key, title=f"{series.title}, {name}")
+    records, key = run.records, f"{place.encoder}/{place.task or ACROSS}/{key}"
     first, last = (
         next(_arrays(order, key, series, read), None) for order in (records, records[::-1])
     )
@@ -238,11 +207,13 @@ def _array(
         labels=tuple(moment(record) for record in kept),
         values=stack.astype(np.float64),
         names=tuple(
-            _along(axis, size, place, run.header)
+            along(axis, size, place, run.header)
             for axis, size in zip(series.axes, stack.shape[1:], strict=True)
         ),
         references=tuple(
-            (r.name, float(r.value)) for r in series.references if not isinstance(r.value, str)
+            (r.name, value)
+            for r in series.references
+            if (value := level(r.value, place, run.header)) is not None
         ),
     )
 
@@ -254,17 +225,6 @@ def _arrays(
         array = read(record, key)
         if array is not None and array.ndim == len(series.axes) and array.size:
             yield record, array
-
-
-def _along(axis: str, size: int, place: Place, header: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names along an axis: of classes, shots or tasks where there are as many, else positions."""
-    known: dict[str, Sequence[Any]] = {
-        "class": (header.get("tasks") or {}).get(place.task) or (),
-        "shots": header.get("shots") or (),
-        "task": list((header.get("prefixes") or {}).get(place.encoder) or {}),
-    }
-    names = known.get(axis, ())
-    return tuple(map(str, names if len(names) == size else range(1, size + 1)))
 
 
 def _undeclared(
@@ -297,6 +257,6 @@ def _undeclared(
         if len(named) > MOST_LINES:
             more = f" {MOST_LINES} of {len(named):,} are drawn."
             series = replace(series, meaning=series.meaning + more)
-        made = _numbers(series, place, records, named)
+        made = _numbers(series, place, header, records, named)
         found += [] if made is None else [made]
     return found

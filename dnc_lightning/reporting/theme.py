@@ -61,7 +61,8 @@ class Theme:
 
     def role(self, name: str) -> str:
         """Return the colour of a role that a series declares; that of "plain" if it is unknown."""
-        return str(getattr(self, ROLE_COLOURS.get(name, "plain")))
+        colour = getattr(self, ROLE_COLOURS.get(name, name), self.plain)
+        return colour if isinstance(colour, str) else self.plain
 
     def ramp(self, metric: Metric) -> tuple[str, ...]:
         """Return the colours of a metric's heatmap, lowest value first."""
