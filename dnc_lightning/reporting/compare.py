@@ -48,6 +48,7 @@ from dnc_lightning.reporting.views import (
     duration,
     recorded_averages,
 )
+from dnc_lightning.reporting.words import sentence
 
 SCRIPTS = ("base.js", "further.js", "compare.js")
 
@@ -256,7 +257,7 @@ def _further_data(methods: Sequence[Method]) -> list[dict[str, Any]]:
             "task": entry.task,
             "group": entry.series.group,
             "title": entry.title,
-            "meaning": entry.series.meaning,
+            "meaning": sentence(entry.series.meaning),
             "figure": plotly_spec(entry.picture),
         }
         for entry in found

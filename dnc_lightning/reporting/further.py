@@ -10,7 +10,7 @@ from dnc_lightning.reporting.charts import chart_of
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.series import Further, further, grouped
-from dnc_lightning.reporting.words import change, in_digits
+from dnc_lightning.reporting.words import change, in_digits, sentence
 
 VALUES = 200_000  # of all series together: about 2 MB
 
@@ -29,7 +29,7 @@ def _entry(found: Further) -> dict[str, Any]:
         "task": found.place.task,
         "group": series.group,
         "title": series.title,
-        "meaning": series.meaning,
+        "meaning": sentence(series.meaning),
         "square": found.kind == "matrix",
         "when": f"At {found.labels[-1]}." if series.axes else "",
         "figure": plotly_spec(chart_of(found)),
@@ -38,7 +38,7 @@ def _entry(found: Further) -> dict[str, Any]:
     if len(tracks) != 1:
         return entry
     (track,) = tracks
-    moved = change(track.first, track.last, series.direction, series.scale)
+    moved = change(track.first, track.last, series)
     return entry | {
         "title": track.title,
         "now": in_digits(track.last, series.digits, series.unit),
@@ -62,7 +62,8 @@ def _since(found: Further) -> str:
 
 def reference_words(found: Further) -> Sequence[str]:
     """Return each reference and its value, at the last probe where it changes."""
+    digits = found.series.digits
     return [
-        f"{name} {in_digits(value if isinstance(value, float) else float(value[-1]))}"
+        f"{name} {in_digits(value if isinstance(value, float) else float(value[-1]), digits)}"
         for name, value in found.references
     ]

@@ -99,7 +99,7 @@ def further_table(found: Sequence[Further]) -> Table:
         where = " · ".join(part for part in parts if part)
         beside = ", ".join(reference_words(entry))
         for track in entry.tracks():
-            moved = change(track.first, track.last, series.direction, series.scale)
+            moved = change(track.first, track.last, series)
             first, last = (in_digits(v, series.digits) for v in (track.first, track.last))
             best = "" if track.best is None else in_digits(track.best[1], series.digits)
             text = f"[green]{moved.text}[/]" if moved.better else moved.text

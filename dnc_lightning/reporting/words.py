@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dnc_lightning.series import Direction, Scale
+from dnc_lightning.series import Series
 
 NONE = "\N{EN DASH}"
 SMALL, LARGE = 1e-4, 1e6  # outside, numbers have exponents
+LEAST_CHANGE = 0.005  # of the first value
 
 
 @dataclass(frozen=True)
@@ -38,26 +39,30 @@ def in_digits(value: float, digits: int = 3, unit: str = "") -> str:
     return text + (unit if unit == "%" else f" {unit}" if unit else "")
 
 
-def change(first: float, last: float, direction: Direction | None, scale: Scale) -> Change:
+def sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def change(first: float, last: float, series: Series) -> Change:
     """Compare a number with what it was: by a factor on a logarithmic scale, else the difference.
 
     Args:
         first: At the first probe.
         last: At the last probe.
-        direction: What is better.
-        scale: Of its axis.
+        series: The declaration: what is better, the scale, the digits.
     """
     if not (math.isfinite(first) and math.isfinite(last)):
         return Change("", None)
-    by_factor = scale == "log" and first > 0 and last > 0
-    size = abs(math.log(last / first)) if by_factor else abs(last - first) / max(1e-300, abs(first))
-    if size < 0.005 and not (first == 0 != last):
+    if series.scale == "log" and first > 0 and last > 0:
+        factor = max(first, last) / min(first, last)
+        size, moved = factor - 1, f"{in_digits(factor)}\N{MULTIPLICATION SIGN}"
+    else:
+        difference = abs(last - first)
+        size, moved = difference / max(1e-300, abs(first)), in_digits(difference, series.digits)
+    if size < LEAST_CHANGE:
         return Change("unchanged", None)
+    better = (last > first) == (series.direction == "higher")
     arrow = "↑" if last > first else "↓"
-    moved = (
-        f"{in_digits(math.exp(size))}\N{MULTIPLICATION SIGN}"
-        if by_factor
-        else in_digits(abs(last - first))
-    )
-    better = None if direction is None else (last > first) == (direction == "higher")
-    return Change(f"{arrow} {moved}", better)
+    return Change(f"{arrow} {moved}", None if series.direction is None else better)

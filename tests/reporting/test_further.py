@@ -22,14 +22,14 @@ from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
 from dnc_lightning.reporting.paper_further import further_paper, further_papers
 from dnc_lightning.reporting.paper_probe import probe_pictures
-from dnc_lightning.reporting.plotting import figure_from
 from dnc_lightning.reporting.records import Run, read_run
 from dnc_lightning.reporting.series import Further, further, grouped
 from dnc_lightning.reporting.terminal import print_run
 from dnc_lightning.reporting.theme import DARK, LIGHT, css_variables
-from dnc_lightning.reporting.words import Change, change, in_digits
+from dnc_lightning.reporting.words import Change, change, in_digits, sentence
 from dnc_lightning.series import Reference, Series
 from tests.reporting.conftest import write_run
+from tests.reporting.figures import as_figure
 from tests.reporting.further_runs import DECLARED, KNN, further_run
 
 PLAIN = KNN.to_json()
@@ -228,7 +228,7 @@ def _less(record: Any) -> Any:
 def test_every_chart_is_a_valid_figure(run: Run, theme: Any) -> None:
     for found in further(run):
         chart = chart_of(found)
-        figure = figure_from(plotly_spec(chart, theme))
+        figure = as_figure(plotly_spec(chart, theme))
         expected = 1 if isinstance(chart, Matrix) else len(chart.lines) + len(chart.rules)
         assert len(figure.data) == expected
 
@@ -250,13 +250,31 @@ def test_numbers_and_changes_in_words() -> None:
     assert [in_digits(value) for value in values] == words
     assert in_digits(0.5, 2, "bits") == "0.50 bits"
     assert in_digits(12, 3, "%") == "12.0%"
-    assert change(4.0, 1.0, "lower", "log") == Change("↓ 4.00\N{MULTIPLICATION SIGN}", True)
-    assert change(0.3, 0.5, "lower", "linear") == Change("↑ 0.200", False)
-    assert change(0.0, 0.5, "higher", "log") == Change("↑ 0.500", True)
-    assert change(1.0, 2.0, None, "linear") == Change("↑ 1.00", None)
-    assert change(1.0, 1.001, "higher", "linear") == Change("unchanged", None)
-    assert change(0.0, 0.0, "higher", "linear") == Change("unchanged", None)
-    assert change(math.nan, 1.0, "higher", "linear") == Change("", None)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "direction", "scale", "expected"),
+    [
+        (4.0, 1.0, "lower", "log", Change("↓ 4.00\N{MULTIPLICATION SIGN}", True)),
+        (0.3, 0.5, "lower", "linear", Change("↑ 0.200", False)),
+        (0.0, 0.5, "higher", "log", Change("↑ 0.500", True)),
+        (1.0, 2.0, None, "linear", Change("↑ 1.00", None)),
+        (1.0, 1.001, "higher", "linear", Change("unchanged", None)),
+        (0.0, 0.0, "higher", "linear", Change("unchanged", None)),
+        (math.nan, 1.0, "higher", "linear", Change("", None)),
+    ],
+)
+def test_changes_in_words(
+    first: float, last: float, direction: Any, scale: Any, expected: Change
+) -> None:
+    series = Series("k", "T", "M.", "G", direction=direction, scale=scale)
+    assert change(first, last, series) == expected
+
+
+def test_a_meaning_is_shown_as_a_sentence() -> None:
+    assert sentence("mean distance of all") == "Mean distance of all."
+    assert sentence("Is it so?") == "Is it so?"
+    assert sentence("CKA of two.") == "CKA of two."
 
 
 @pytest.fixture(scope="module")
