@@ -5,7 +5,13 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: demo fashion reproduce picture test test-slow bench lint types browser clean
+.PHONY: ci demo fashion reproduce picture test test-slow bench lint types browser chromedriver clean
+
+# What must hold before a change lands.
+ci: lint types chromedriver
+	$(MAKE) demo ARGS="--max-steps 40"
+	$(MAKE) test
+	$(MAKE) test-slow
 
 # Half of the configured run: long enough to see the collapse.
 demo: $(STAMP)
@@ -24,8 +30,9 @@ picture: browser
 	  --virtual-time-budget=8000 --screenshot=docs/report.png \
 	  "file://$$(ls -td $(CURDIR)/runs/simclr_factors/csv/*/dnc/probe | head -n 1)/report.html"
 
+# A file of tests stays in one process: its fixtures train models.
 test: $(STAMP) browser
-	$(RUN) -m pytest -q -m "not slow and not bench" $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist loadfile -m "not slow and not bench" $(ARGS)
 
 test-slow: $(STAMP)
 	$(RUN) -m pytest -q -m "slow and not bench" $(ARGS)
@@ -46,6 +53,9 @@ browser:
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(BROWSER); } || \
 	  echo "no chromedriver: tests marked browser are skipped (Debian: apt-get install $(BROWSER))"
+
+chromedriver: browser
+	@command -v chromedriver >/dev/null || { echo "make ci needs chromedriver"; exit 1; }
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

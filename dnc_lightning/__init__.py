@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         ProbeCallback,
         TerminalSummary,
     )
-    from dnc_lightning.probe import ProbeSet
+    from dnc_lightning.probe import ProbeSet, layer_output
 
 __all__ = [
     "BestProbeCheckpoint",
@@ -27,6 +27,7 @@ __all__ = [
     "ProbeSet",
     "TerminalSummary",
     "__version__",
+    "layer_output",
 ]
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "ProbeCallback": "dnc_lightning.callbacks",
     "ProbeSet": "dnc_lightning.probe",
     "TerminalSummary": "dnc_lightning.callbacks",
+    "layer_output": "dnc_lightning.probe",
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from dnc_lightning.callbacks.averaging import averages_of
 from dnc_lightning.probe.engine import ProbeEngine
@@ -26,6 +27,7 @@ def build_engine(
         MissingEncoderError: an encoder that does not exist, or not yet.
         ValueError: an encoder or images that cannot work.
     """
+    lazy = _lazy_layers(pl_module)
     engine = ProbeEngine.build(
         callback.probe,
         pl_module,
@@ -45,7 +47,23 @@ def build_engine(
     engine.averages = averages_of(callback, trainer, pl_module)
     engine.known.further.update(callback._further_)
     engine.given |= callback._given_  # a resumed run cannot see what it began with
+    if settled := [name for name in lazy if name not in _lazy_layers(pl_module)]:
+        caution = (
+            f"Lazy layers ({', '.join(settled[:3])}) have got their shapes and first weights from "
+            "the probe's images: without the callback the first batch would draw other ones. Run "
+            "the module once on a batch before fit, in __init__ or configure_model, so that "
+            "training is bitwise the same with the callback and without."
+        )
+        engine.cautions = (caution, *engine.cautions)
     return engine
+
+
+def _lazy_layers(module: LightningModule) -> list[str]:
+    return [
+        name
+        for name, layer in module.named_modules()
+        if any(map(is_lazy, (*layer._parameters.values(), *layer._buffers.values())))
+    ]
 
 
 def _sum_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:

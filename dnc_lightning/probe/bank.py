@@ -66,7 +66,9 @@ class ImageBank:
                 batch = self.images[begin:end]
             else:
                 batch = _stack([self.read(p) for p in self.positions[begin:end]])
-            yield as_float(batch.to(device, non_blocking=True))
+            images = as_float(batch.to(device, non_blocking=True))
+            # Encoders may work in place, and the next probe needs these again.
+            yield images.clone() if images is batch and self.images is not None else images
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -124,7 +124,8 @@ def is_initial(layer: _BatchNorm) -> bool:
 
 
 def _is_young(layer: _BatchNorm) -> bool:
-    if _batches(layer) == 0 or layer.momentum is None:  # None averages over all batches
+    # A momentum of None averages over all batches; one of 0 keeps what the layer was given.
+    if _batches(layer) == 0 or not layer.momentum:
         return False
     share = float((1 - layer.momentum) ** _batches(layer))
     # With a margin for the rounding of the variance's own type.

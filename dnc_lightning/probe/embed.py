@@ -12,9 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dnc_lightning.probe.attributes import parameters_kept
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.calibration import calibrated
-from dnc_lightning.probe.encoders import Encoder, encoder_outputs, run_encoders
+from dnc_lightning.probe.encoders import (
+    Encoder,
+    EncoderError,
+    encoder_modules,
+    encoder_outputs,
+    run_encoders,
+)
 from dnc_lightning.probe.isolation import evaluating, isolated_rng
 from dnc_lightning.probe.traces import Trace, traced
 
@@ -32,6 +39,17 @@ class Embedder:
     convert: Callable[[Tensor], Tensor] = lambda images: images
     preprocess: Callable[[Any, Tensor], Tensor] | None = None
     batch_size: int = BATCH_SIZE
+    writes: bool = False  # an encoder was seen to write to parameters
+
+    def modules(self) -> list[nn.Module]:
+        """The submodules whose state a probe may use, outermost only.
+
+        Raises:
+            AttributeError: the module has lost an encoder.
+        """
+        if self.preprocess is not None:  # it may use any
+            return [self.module]
+        return encoder_modules(self.module, self.encoders)
 
     def embed(self, bank: ImageBank) -> dict[str, Tensor]:
         """Embed every image of `bank` in evaluation mode.
@@ -69,16 +87,22 @@ class Embedder:
         Raises:
             ValueError: `preprocess` returns no images.
         """
-        with self._quiet():
-            images = self._prepare(images)
+        with self._quiet(), parameters_kept(self.module) as written:
+            images = self._prepare(images.clone())
             with traced(self.module, len(images)) as trace, self.precision():
                 trace.output = encoder_outputs(self.module, (encoder,), images)[encoder.name]
+        self.writes |= bool(written)
         torch.clear_autocast_cache()
         return trace
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
-        with isolated_rng(self.device), evaluating(self.module), torch.no_grad():
+        with (
+            isolated_rng(self.device),
+            evaluating(self.module),
+            torch.no_grad(),
+            parameters_kept(self.module) if self.writes else nullcontext(),
+        ):
             yield
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
@@ -94,7 +118,7 @@ class Embedder:
         made = self.preprocess(self.module, converted)
         if not isinstance(made, Tensor) or made.ndim != 4 or len(made) != len(images):
             got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ValueError(
+            raise EncoderError(
                 f"preprocess must return images [N, C, H, W] for N={len(images)} images, got "
                 f"{got}. Return the tensor of images alone, such as batch[0]."
             )

@@ -28,7 +28,7 @@ ENCODER_NAMES = (
 """Attributes tried when no encoder is named; the first that runs on images is taken."""
 
 LAST_NAMES = ("model", "net", "network")
-"""Tried after these where a module has no `forward` of its own."""
+"""Tried after these and the module's own `forward`."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,18 @@ class Encoder:
     @property
     def expression(self) -> str:
         """Python that calls it, for remedies."""
-        if self.root is None or self.layer is not None:
+        if self.root is None:
             return "features(module, images)"
+        if self.layer is not None:
+            return f"dnc_lightning.layer_output(module, {self.source!r}, images)"
         return f"module.{self.root}(images)" if self.root else "module(images)"
 
 
-class MissingEncoderError(ValueError):
+class EncoderError(ValueError):
+    """What is wrong with an encoder, with the remedy; not what its own code raised."""
+
+
+class MissingEncoderError(EncoderError):
     """A path that the module does not have, or not yet."""
 
 
@@ -87,7 +93,7 @@ def find_encoders(
     """Resolve an encoder argument against a module.
 
     The rule for None: the first that runs on images of those `ENCODER_NAMES` that the module has,
-    then its `forward`, or without one of its own `LAST_NAMES`.
+    then its own `forward` if it has one, then `LAST_NAMES`.
     A path "backbone:layer3" runs `backbone` and takes the output of its submodule `layer3`.
 
     Args:
@@ -107,6 +113,11 @@ def find_encoders(
     if isinstance(encoder, Mapping):
         if not encoder:
             raise ValueError("encoder must name at least one encoder, got an empty mapping.")
+        if len({str(name) for name in encoder}) < len(encoder) or "" in encoder:
+            raise ValueError(
+                f"encoders must have different names that are not empty, got {list(encoder)}. "
+                "Rename them."
+            )
         found = tuple(_resolve(module, str(name), value) for name, value in encoder.items())
     else:
         name = encoder if isinstance(encoder, str) else getattr(encoder, "__name__", "encoder")
@@ -167,21 +178,46 @@ def encoder_outputs(
             if e.layer is not None
         ]
         try:
-            output = target(images)
+            output = target(_given(images, encoders))
         finally:
             for hook in hooks:
                 hook.remove()
         for member in members:
             if member.layer is not None and member.layer not in captured:
-                raise ValueError(
+                raise EncoderError(
                     f"encoder {member.source!r}: {root!r} did not run its layer {member.layer!r}. "
                     "Name a layer that its forward pass goes through."
                 )
             outputs[member.name] = output if member.layer is None else captured[member.layer]
     for encoder in encoders:
         if encoder.function is not None:
-            outputs[encoder.name] = encoder.function(module, images)
+            outputs[encoder.name] = encoder.function(module, _given(images, encoders))
     return outputs
+
+
+def layer_output(module: nn.Module, path: str, images: Tensor) -> Any:
+    """Return what a layer returns, for encoders that are functions.
+
+    Args:
+        module: The LightningModule.
+        path: As of an encoder: "backbone:layer3" runs `backbone` and returns what `layer3` did.
+        images: [N, C, H, W].
+
+    Raises:
+        MissingEncoderError: the path does not exist; near names are listed.
+        ValueError: a layer that does not run.
+
+    Example:
+        >>> module = nn.ModuleDict({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(12, 2))})
+        >>> layer_output(module, "backbone:0", torch.zeros(5, 3, 2, 2)).shape
+        torch.Size([5, 12])
+    """
+    return encoder_outputs(module, (_resolve(module, path, path),), images)[path]
+
+
+def _given(images: Tensor, encoders: tuple[Encoder, ...]) -> Tensor:
+    """A copy where there are several encoders, for one may work in place."""
+    return images.clone() if len(encoders) > 1 else images
 
 
 def _keep(captured: dict[str, Any], layer: str) -> Callable[..., None]:
@@ -196,8 +232,7 @@ def _default(module: nn.Module) -> Lookup:
     roots = {path: path for path in found}
     if _overrides_forward(module):
         roots["forward"] = ""
-    else:
-        roots |= {path: path for path in LAST_NAMES if _module_at(module, path) is not None}
+    roots |= {path: path for path in LAST_NAMES if _module_at(module, path) is not None}
     if not roots:
         children = [name for name, _ in module.named_children()]
         raise MissingEncoderError(
@@ -225,7 +260,10 @@ def _overrides_forward(module: nn.Module) -> bool:
 
 def _resolve(module: nn.Module, name: str, encoder: EncoderLike) -> Encoder:
     if "/" in name:
-        raise ValueError(f"an encoder's name must not contain '/', got {name!r}.")
+        raise ValueError(
+            f"an encoder's name must not contain '/', which separates the parts of metric "
+            f"keys, got {name!r}. Rename it, such as to {name.replace('/', '_')!r}."
+        )
     if callable(encoder) and not isinstance(encoder, str):
         source = getattr(encoder, "__name__", type(encoder).__name__)
         return Encoder(name=name, source=source, root=None, function=encoder)
@@ -242,7 +280,8 @@ def _resolve(module: nn.Module, name: str, encoder: EncoderLike) -> Encoder:
             hint = near or [n for n, _ in base.named_children()]
             raise MissingEncoderError(
                 f"encoder path {encoder!r} does not exist in {type(module).__name__}: no module "
-                f"{path!r}. Near names: {', '.join(hint) or 'none'}."
+                f"{path!r}. Near names: {', '.join(hint) or 'none'}. If it is made later, make "
+                "it in __init__, setup, configure_model or on_fit_start."
             )
     return Encoder(name=name, source=encoder, root=root, layer=layer or None)
 

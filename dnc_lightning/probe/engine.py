@@ -18,7 +18,7 @@ from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.batches import depends_on_batch
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, given_statistics
 from dnc_lightning.probe.embed import Embedder
-from dnc_lightning.probe.encoders import EncoderLike, encoder_modules, find_encoders
+from dnc_lightning.probe.encoders import EncoderLike, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.keys import across_keys, task_keys
 from dnc_lightning.probe.labels import Task
@@ -236,7 +236,8 @@ class ProbeEngine:
             own = {**self.empty, **features}
             self._measure({names[k]: v.to(self.device) for k, v in own.items()}, into, thorough)
 
-        modules = encoder_modules(embedder.module, embedder.encoders)
+        if (modules := self._attempt(result, embedder.modules)) is None:
+            return
         with ExitStack() as stack:
             state = state_of_rank_zero(modules, self.ranks)
             if self._attempt(result, lambda: stack.enter_context(state)) is None:

@@ -42,6 +42,11 @@ def as_tensor(image: Any) -> Tensor:
             f"a probe image must be one PIL image, array or tensor [C, H, W], got {got}. A probe "
             "takes a test transform that returns one view, such as Compose([Resize, ToTensor])."
         )
+    if not image.numel():
+        raise SampleError(
+            f"a probe image must have pixels, got shape {list(image.shape)}. Leave it out, or "
+            "check the crop."
+        )
     return _scaled(image)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,8 +78,8 @@ def differ(a: Summary, b: Summary) -> bool:
 
     - integers against floats, or another number of channels;
     - values that reach 20 times as far (a dark batch of bytes still reaches 20);
-    - negative values on one side only, and a std 1.7 times as large or a mean that is moved by more
-      than the smaller std;
+    - negative values on one side only, and a std 1.7 times as large, or a mean that is within a
+      std of 0 on that side and moved by more than the smaller std;
     - a std 2.5 times as large.
     """
     if a.floating != b.floating or a.channels != b.channels:
@@ -86,8 +88,9 @@ def differ(a: Summary, b: Summary) -> bool:
         return False  # blank images tell nothing
     reach = [max(abs(s.low), abs(s.high)) for s in (a, b)]
     spread = max(a.std, b.std) / min(a.std, b.std)
-    moved = abs(a.mean - b.mean) > min(a.std, b.std)
     one_sided = (a.low < 0) != (b.low < 0)
+    centred = a if a.low < 0 else b
+    moved = abs(a.mean - b.mean) > min(a.std, b.std) and abs(centred.mean) < centred.std
     return max(reach) > 20 * min(reach) or (one_sided and (spread > 1.7 or moved)) or spread > 2.5
 
 
@@ -168,23 +171,19 @@ class InputCheck:
         hooks = transfer_hooks(self.module, datamodule)
         for position, watched in enumerate(self.watched):
             training = self._seen.get(position)
-            if training is None and hooks and (images := image_of(batch)) is not None:
-                training = Summary.of(images) if images.is_floating_point() else None
+            found = image_of(batch, watched.probe.channels) if hooks else None
+            if training is None and found is not None and found[1].is_floating_point():
+                training = Summary.of(found[1])
             if training is not None and differ(training, watched.probe):
                 return [self._warning(training, watched.probe, batch, hooks, position)]
         return []
 
     def _watch(self, position: int, module: nn.Module, batch: Any, take: Any) -> None:
-        def look(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            # DistributedDataParallel runs the training step through the module's forward.
-            step = module is self.module and args and args[0] is batch
-            images = None if step or torch.compiler.is_compiling() else first_image(args, kwargs)
-            if images is not None and images.numel():
-                hook.remove()  # the first call of a batch is enough
-                take(position, images)
-
-        hook = module.register_forward_pre_hook(look, with_kwargs=True)
-        self._hooks.append(hook)
+        # DistributedDataParallel runs the training step through the module's forward.
+        step = batch if module is self.module else None
+        look = _Look(partial(take, position), step)
+        look.hook = module.register_forward_pre_hook(look, with_kwargs=True)
+        self._hooks.append(look.hook)
 
     def _take(self, position: int, images: Tensor) -> None:
         found = Summary.of(images)
@@ -211,14 +210,51 @@ class InputCheck:
         if remedy is None:
             where = f" ({', '.join(hook.name for hook in hooks)} changes batches)" if hooks else ""
             remedy = (
-                "ProbeCallback(preprocess=lambda module, images: ...) or "
-                f"ProbeSet(transform=...) that does to the probe's images what training does{where}"
+                "ProbeCallback(preprocess=lambda module, images: ...) or ProbeSet(transform=...) "
+                f"that does to the probe's images what training does{where}, except at random"
             )
         return (
             f"Training gives the encoder {training}; the probe gives it {probe}. They cannot have "
             "been prepared in the same way, so the values are not of what training sees. Pass "
             f"{remedy}."
         )
+
+
+class _Look:
+    """A hook that passes on the first images of a training step; where it is copied, nothing."""
+
+    def __init__(self, take: Callable[[Tensor], None], step: Any = None) -> None:
+        self.take = take
+        self.step = step  # a batch: what is given this one is the training step
+        self.hook: Any = None
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        step = self.step is not None and args and args[0] is self.step
+        images = None if step or torch.compiler.is_compiling() else first_image(args, kwargs)
+        if images is None or not images.numel():
+            return
+        self.hook.remove()  # the first call of a batch is enough
+        # Under vmap, in a trace or a captured graph there are no numbers to look at.
+        if not _is_abstract(images):
+            with suppress(RuntimeError, NotImplementedError):
+                self.take(images)
+
+    def __reduce__(self) -> Any:
+        """Copies of a module, and files, hold a function that does nothing in its place."""
+        return _no_look, ()
+
+
+def _no_look() -> Callable[..., None]:
+    return _pass
+
+
+def _pass(*_args: Any) -> None:
+    """Stands where a copy was made while training was being watched."""
+
+
+def _is_abstract(images: Tensor) -> bool:
+    capturing = images.is_cuda and torch.cuda.is_current_stream_capturing()
+    return capturing or torch._C._get_tracing_state() is not None or images.is_meta
 
 
 def is_compiled(module: nn.Module) -> bool:

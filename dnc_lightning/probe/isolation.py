@@ -43,6 +43,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     restored see `attributes_of`.
     """
     flags = [(submodule, submodule.training) for submodule in module.modules()]
+    learning = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     put_back, logging = attributes_of(module), _lightning_modules()
     try:
         for submodule, training in flags:
@@ -57,6 +58,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             if submodule.training != training:
                 submodule.training = training
         put_back()
+        for parameter, requires_grad in learning:
+            if parameter.requires_grad != requires_grad:
+                parameter.requires_grad_(requires_grad)
 
 
 @contextmanager

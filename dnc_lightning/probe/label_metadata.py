@@ -20,6 +20,7 @@ class Metadata:
     columns: dict[str, Column]  # task -> [N]
     names: dict[str, Sequence[str]]  # task -> name of each class by label
     origin: str  # where they stand, for messages
+    conflict: str = ""  # parts that have other classes under the same number, in words
 
 
 def metadata(dataset: Any, chosen: Sequence[str] | None) -> Metadata | None:
@@ -33,7 +34,7 @@ def metadata(dataset: Any, chosen: Sequence[str] | None) -> Metadata | None:
             columns = {task: column[rows] for task, column in inner.columns.items()}
         except IndexError:  # so do the items, with the sample's name
             return None
-        return Metadata(columns, inner.names, inner.origin)
+        return Metadata(columns, inner.names, inner.origin, inner.conflict)
     if isinstance(dataset, ConcatDataset):
         return _joined([metadata(part, chosen) for part in dataset.datasets])
     return _table(dataset, chosen) or _attributes(dataset, chosen)
@@ -54,12 +55,29 @@ def _joined(parts: Sequence[Metadata | None]) -> Metadata | None:
         if all(list(part.names.get(task, ())) == list(names) for part in found)
     }
     joined = {task: np.concatenate(those) for task, those in columns.items()}
-    return Metadata(joined, names, found[0].origin)
+    conflicts = (_conflict(task, found) for task in joined if joined[task].dtype.kind != "U")
+    return Metadata(joined, names, found[0].origin, next(filter(None, conflicts), ""))
+
+
+def _conflict(task: str, parts: Sequence[Metadata]) -> str:
+    """Say which label has two names."""
+    first = parts[0].names.get(task, ())
+    for part in parts[1:]:
+        pairs = zip(first, part.names.get(task, ()), strict=False)
+        for label, (one, other) in enumerate(pairs):
+            if one != other:
+                return (
+                    f"The parts of the probe's ConcatDataset have other classes under the same "
+                    f"number: label {label} of task {task!r} is {one!r} in the first and {other!r} "
+                    "in a later one. They are measured as one class; pass ProbeSet(labels=...) "
+                    "with the names of the classes of all samples to tell them apart."
+                )
+    return ""
 
 
 def _table(dataset: Any, chosen: Sequence[str] | None) -> Metadata | None:
     """Label columns of a Hugging Face data set."""
-    features = getattr(dataset, "features", None)
+    features = _attribute(dataset, "features")
     if not isinstance(features, Mapping):
         return None
     names = {k: v.names for k, v in features.items() if getattr(v, "names", None)}
@@ -74,9 +92,9 @@ def _table(dataset: Any, chosen: Sequence[str] | None) -> Metadata | None:
 
 
 def _attributes(dataset: Any, chosen: Sequence[str] | None) -> Metadata | None:
-    names = _by_task(getattr(dataset, "classes", None))
+    names = _by_task(_attribute(dataset, "classes"))
     for origin in ("targets", "labels"):
-        values = getattr(dataset, origin, None)
+        values = _attribute(dataset, origin)
         if values is not None and not callable(values):
             found = _usable(values, len(dataset), names, f"`{origin}`", chosen)
             if found is not None:
@@ -106,9 +124,17 @@ def unchecked_names(dataset: Any) -> dict[str, Sequence[str]]:
     """Names of classes where no metadata tell whether items have the labels that they name."""
     if isinstance(dataset, Subset):
         return unchecked_names(dataset.dataset)
-    if getattr(dataset, "target_transform", None) is not None:
+    if _attribute(dataset, "target_transform") is not None:
         return {}
-    return _by_task(getattr(dataset, "classes", None))
+    return _by_task(_attribute(dataset, "classes"))
+
+
+def _attribute(dataset: Any, name: str) -> Any:
+    """An attribute, if the data set has it: a property may raise whatever it likes."""
+    try:
+        return getattr(dataset, name, None)
+    except Exception:
+        return None
 
 
 def _by_task(classes: Any) -> dict[str, Sequence[str]]:

@@ -38,6 +38,9 @@ from dnc_lightning.probe.label_values import (
 COMPARED = 32
 """Samples of which metadata are compared with the items before they are trusted."""
 
+ITEMS = "items"
+"""The origin of labels that were read from the items themselves."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -46,18 +49,23 @@ class Source:
     columns: dict[str, Column]  # task -> [N]
     given: dict[str, Given]  # how a user writes them
     names: dict[str, Sequence[str]]  # task -> name of each class by label; only where they are sure
-    origin: str = ""  # of metadata that items must agree with; "" of other labels
+    origin: str | None = None  # what items must agree with; None of labels that the user gave
 
     def check(self, index: int, item: Any) -> None:
-        """Refuse an item that contradicts the metadata that its labels were taken from.
+        """Refuse an item that contradicts the metadata, or what it said, when labels were read.
 
         Raises:
             ValueError: names both values and the remedy.
         """
-        if not self.origin:
+        if self.origin is None:
             return
         for task, (said, has) in _differences(self.columns, index, item).items():
             every = ", ".join(f"{name!r}: {given.expression}" for name, given in self.given.items())
+            if self.origin == ITEMS:
+                raise SampleError(
+                    f"an item must have the same labels whenever it is read, got {said!r} and then "
+                    f"{has!r} for task {task!r}. Pass the labels: labels={{{every}}}."
+                )
             raise SampleError(
                 f"the data set's {self.origin} say {said!r} for task {task!r}, the item says "
                 f"{has!r}; the items of other samples agreed. Pass the labels of all items: "
@@ -84,22 +92,28 @@ def read_source(dataset: Any, labels: Any) -> Source:
     given = {task: _item_given(item, task) for task in tasks}
     if told is None:
         columns = _from_items(dataset, tasks, item, given)
-        return Source(columns, given, unchecked_names(dataset))
+        return Source(columns, given, unchecked_names(dataset), ITEMS)
     columns = {task: told.columns[task] for task in tasks if task in told.columns}
     if len(columns) == len(tasks):
         difference = _first_difference(dataset, columns)
         if difference is None:
+            if told.conflict and _first_rank():
+                warnings.warn(told.conflict, stacklevel=2)
             return Source(columns, given, told.names, told.origin)
     else:
         difference = f"they have the tasks {sorted(told.columns)}, the items {sorted(tasks)}"
-    if not (dist.is_available() and dist.is_initialized() and dist.get_rank()):
+    if _first_rank():
         warnings.warn(
             f"the {told.origin} of the probe's data set are not the labels of its items: "
             f"{difference}. The labels of all items are read instead; pass ProbeSet(labels=...) to "
             "skip that.",
             stacklevel=2,
         )
-    return Source(_from_items(dataset, tasks, item, given), given, {})
+    return Source(_from_items(dataset, tasks, item, given), given, {}, ITEMS)
+
+
+def _first_rank() -> bool:
+    return not (dist.is_available() and dist.is_initialized() and dist.get_rank())
 
 
 def _chosen(dataset: Any, labels: Any) -> tuple[str, ...] | None:

@@ -83,6 +83,7 @@ def as_column(values: Any, length: int, given: Given) -> Column:
     if array.dtype.kind == "O":
         array = _of_one_kind(array, given)
     if array.dtype.kind == "f":
+        array = array.astype(np.promote_types(array.dtype, np.float64))  # 2**63 is beyond halves
         broken = np.flatnonzero((array != np.trunc(array)) | (np.abs(array) >= 2**63))
         if len(broken):
             raise ValueError(

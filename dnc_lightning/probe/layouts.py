@@ -1,29 +1,21 @@
 """Find out, on a few images, which axis of an output holds features and which tokens are patches.
 
 Nothing is taken from a shape alone. In this order: what layers inside the encoder returned, by
-their arithmetic; what the encoder says of itself; how the shape changes with wider images. Whether
-a class token is among the tokens is seen by changing its parameter a little.
+their arithmetic; what the encoder says of itself; how the shape changes with wider images. `tokens`
+tells which tokens are patches.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from dnc_lightning.probe.pooling import Layout, Pooling
+from dnc_lightning.probe.tokens import Roles, Run, find_roles
 from dnc_lightning.probe.traces import Trace
-
-Run = Callable[[Tensor], Trace]
-
-_PREFIX = re.compile(r"(cls|class)_?(token|embed)|tokens?\d*$")
-"""Names of parameters that may be tokens, as timm, torchvision, transformers and others give."""
-
-_CLASS = re.compile(r"cls|class")
 
 
 def find_layout(
@@ -72,20 +64,57 @@ def find_layout(
             )
         return Layout(4, features, last)
     count = math.prod(output.shape[1:]) // features
-    prefix, has_class = _prefix(trace, images, count, run, module, source, expression)
-    if pooling == "cls" and not has_class:
+    if count == 1 and pooling == "auto":
+        return Layout(3, features, last)
+    return _of_tokens(
+        Layout(3, features, last),
+        count,
+        find_roles(images, count, run, module),
+        pooling,
+        f"encoder {source!r} returns {count} tokens {_named(output)}",
+        f"encoder=lambda module, images: {expression}{'' if last else '.mT'}",
+    )
+
+
+def _of_tokens(
+    layout: Layout, count: int, roles: Roles, pooling: Pooling, head: str, call: str
+) -> Layout:
+    """Choose the class token, or the mean of what is left without tokens that are no patches."""
+    if not roles.sure and count == 1:
+        roles = Roles((0,), 0)  # one token is all there is to take, and no mean of patches
+    if not roles.sure:
         raise ValueError(
-            f"encoder {source!r} returns {count} tokens, and no class token is among them. Use "
-            f'pooling="mean" or "auto", or encoder=lambda module, images: {expression}[:, 0] if '
-            "the first token is what you want."
+            f"{head} that class or register tokens were mixed into, and how many of these are "
+            f"left, and where, cannot be told. Pass {call}[:, 0] for the first token, {call}"
+            f"[:, 1:].mean(1) for the mean of the others, or {call}.mean(1) for that of all."
         )
-    take_first = has_class and pooling != "mean"
-    if not take_first and prefix >= count:
+    others, take = roles.others, roles.first_class
+    if take is None and pooling == "cls" and len(roles.unnamed) == 1:
+        (take,) = roles.unnamed
+    if pooling == "cls" and take is None:
         raise ValueError(
-            f"encoder {source!r} returns no tokens of patches to average, only {count} class or "
-            'register tokens. Use pooling="auto" or "cls".'
+            f"{head}, and no class token is among them. Use "
+            f'pooling="mean" or "auto", or {call}[:, 0] if the first token is what you want.'
         )
-    return Layout(3, features, last, prefix, take_first)
+    if take is not None and pooling != "mean":
+        return replace(layout, others=others, take=take)
+    all_fixed = len(others) >= count
+    if all_fixed and (take is not None or len(roles.unnamed) < count):
+        raise ValueError(
+            f"{head}, which are no tokens of patches to average, only class or register tokens. "
+            'Use pooling="auto" or "cls".'
+        )
+    if all_fixed:
+        return layout  # queries: parameters that have gathered something of the patches each
+    if pooling == "auto" and roles.unnamed:
+        at = ", ".join(map(str, roles.unnamed))
+        token = 'pooling="cls"' if len(roles.unnamed) == 1 else f"{call}[:, {roles.unnamed[0]}]"
+        raise ValueError(
+            f"{head}, of which those at {at} are no patches, but no name tells whether they are "
+            f'class tokens. Use {token} for the class token, or pooling="mean" for the mean of the '
+            "patches."
+        )
+    return replace(layout, others=others)
 
 
 def _features_last(trace: Trace, images: Tensor, run: Run, module: nn.Module) -> bool | None:
@@ -134,63 +163,6 @@ def _by_wider_images(output: Tensor, images: Tensor, run: Run) -> bool | None:
         return None
     changed = [axis for axis in range(output.ndim) if wide.shape[axis] != output.shape[axis]]
     return {output.ndim - 2: True, output.ndim - 1: False}.get(changed[0]) if changed else None
-
-
-def _prefix(
-    trace: Trace,
-    images: Tensor,
-    count: int,
-    run: Run,
-    module: nn.Module,
-    source: str,
-    expression: str,
-) -> tuple[int, bool]:
-    """Count the tokens before those of patches, and say whether the first is a class token.
-
-    A token that is a parameter is among the output's only if another value of the parameter gives
-    another output. It may also have acted on the patches and been cut off since: so the output must
-    have as many tokens more as the parameters hold than the last layer that they did not reach.
-    """
-    base, output = trace.calls, trace.output
-    total, names, patches = 0, [], set()
-    for name, parameter in module.named_parameters():
-        if not _PREFIX.search(name.rpartition(".")[2]):
-            continue
-        with _changed(parameter):
-            other = run(images)
-        if torch.equal(other.output, output):
-            continue
-        names.append(name)
-        total += parameter.shape[-2] if parameter.ndim > 1 else 1
-        same = [a.mark == b.mark for a, b in zip(base, other.calls, strict=False)]
-        reached = same.index(False) if False in same else len(same)
-        if reached:
-            patches.add(base[reached - 1].positions)
-    if not names:
-        return 0, False
-    has_class = any(_CLASS.search(name.rpartition(".")[2]) for name in names)
-    inside, cut_off = count == total or count - total in patches, count in patches
-    if inside == cut_off:
-        raise ValueError(
-            f"encoder {source!r} returns tokens {_named(output)} that its {', '.join(names)} "
-            f"acted on, but with {total} of these and {sorted(patches)} patches it cannot be told "
-            "which tokens are whose. Pass encoder=lambda module, images: "
-            f"{expression}[:, 0] for the first token, or {expression}[:, {total}:].mean(1)."
-        )
-    return (total, has_class) if inside else (0, False)
-
-
-@contextmanager
-def _changed(parameter: Tensor) -> Iterator[None]:
-    """Another value inside, the same bits after; a constant would vanish in a LayerNorm."""
-    saved = parameter.detach().clone()
-    change = torch.linspace(-1, 1, saved.numel(), device=saved.device).to(saved.dtype)
-    with torch.no_grad():
-        try:
-            parameter.data.add_(change.view(saved.shape))
-            yield
-        finally:
-            parameter.data.copy_(saved)
 
 
 def _named(output: Tensor) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from dnc_lightning.probe.isolation import evaluating, isolated_rng
 HOOKS = ("on_before_batch_transfer", "on_after_batch_transfer")
 
 AS_BYTES = "(images * 255).round().to(torch.uint8)"
+
+LABELS = "torch.zeros(len(images), dtype=torch.int64)"
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,14 @@ def transfer_hooks(module: nn.Module, datamodule: Any) -> tuple[TransferHook, ..
     return tuple(found)
 
 
-def image_of(batch: Any) -> Tensor | None:
-    """Return the images [N, C, H, W] of a batch, where they are not inside something else."""
-    if isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    if isinstance(batch, dict):
-        batch = next((v for v in batch.values() if isinstance(v, Tensor) and v.ndim == 4), None)
-    return batch if isinstance(batch, Tensor) and batch.ndim == 4 else None
+def image_of(batch: Any, channels: int) -> tuple[str, Tensor] | None:
+    """Return the first images [N, channels, H, W] of a batch, behind Python that gets them."""
+    if isinstance(batch, Tensor):
+        return ("", batch) if batch.ndim == 4 and batch.shape[1] == channels else None
+    for key, value in _items(batch):
+        if (found := image_of(value, channels)) is not None:
+            return f"[{key!r}]{found[0]}", found[1]
+    return None
 
 
 def find_remedy(
@@ -64,7 +69,8 @@ def find_remedy(
     """Return an argument of ProbeCallback that was seen to work, as Python, or None.
 
     Transfer hooks are tried on the probe's images, as floats and as bytes: those that make them
-    like the images of the training batch do it.
+    like the images of the training batch, and draw nothing at random, do it. A batch may have had
+    another structure before the hooks, so that a pair and a tensor are tried as well.
 
     Args:
         module: The LightningModule.
@@ -75,51 +81,77 @@ def find_remedy(
         alike: Whether two batches of images may have been prepared in the same way.
     """
     argument = "ProbeCallback(preprocess=lambda module, images: {})"
-    trained = image_of(batch)
+    trained = image_of(batch, sample.shape[1])
     if hooks and trained is not None:
-        for text, images in (("images", sample), (AS_BYTES, _as_bytes(sample))):
-            made = _through(module, hooks, images, batch)
-            if made is not None and alike(made, trained):
+        values = {"images": sample, AS_BYTES: _as_bytes(sample)}
+        labels = {"None": None, LABELS: torch.zeros(len(sample), dtype=torch.int64)}
+        pair, alone = (trained[1], None), trained[1]
+        for like, label, text in product((batch, pair, alone), labels, values):
+            packed = partial(_packed, like, sample.shape[1], values[text], labels[label])
+            made = _through(module, hooks, packed, sample.shape[1], sample.device)
+            if made is not None and len(made[1]) == len(sample) and alike(made[1], trained[1]):
+                written = _written(like, sample.shape[1], text, label)
                 for hook in hooks:
-                    wrapped, item = _packed(text, batch)
-                    text = f"{hook.name}({wrapped}, 0){item}"
-                return argument.format(text)
+                    written = f"{hook.name}({written}, 0)"
+                return argument.format(written + made[0])
     unit = sample.is_floating_point() and 0 <= float(sample.min()) <= float(sample.max()) <= 1
     return argument.format(AS_BYTES) if fed_bytes and unit else None
 
 
 def _through(
-    module: nn.Module, hooks: Sequence[TransferHook], images: Tensor, batch: Any
-) -> Tensor | None:
+    module: nn.Module,
+    hooks: Sequence[TransferHook],
+    packed: Callable[[], Any],
+    channels: int,
+    device: torch.device,
+) -> tuple[str, Tensor] | None:
+    """What the hooks make of a batch; None where they cannot, or make another each time."""
+    found = []
     try:
-        with isolated_rng(images.device), evaluating(module), torch.no_grad():
-            for hook in hooks:
-                made = image_of(hook.function(_pack(images, batch), 0))
-                if made is None:
-                    return None
-                images = made
-            return images
-    except Exception:  # a hook may need labels, or more than a batch
+        with isolated_rng(device), evaluating(module), torch.no_grad():
+            for _ in range(2):  # two draws from one stream
+                made = packed()
+                for hook in hooks:
+                    made = hook.function(made, 0)
+                found.append(image_of(made, channels))
+    except Exception:  # a hook may need more than a batch
         return None
+    one, other = found
+    return one if one and other and torch.equal(one[1], other[1]) else None
 
 
 def _as_bytes(images: Tensor) -> Tensor:
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _key(batch: dict[Any, Any]) -> Any:
-    return next(k for k, v in batch.items() if isinstance(v, Tensor) and v.ndim == 4)
-
-
-def _pack(images: Tensor, batch: Any) -> Any:
-    """Give images the structure of a batch, without labels."""
+def _items(batch: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(batch, dict):
-        return {_key(batch): images}
-    return images if isinstance(batch, Tensor) else (images, None)
+        return batch.items()
+    return enumerate(batch) if isinstance(batch, (tuple, list)) else ()
 
 
-def _packed(text: str, batch: Any) -> tuple[str, str]:
-    """Write the same in Python, and how to get the images out again."""
-    if isinstance(batch, dict):
-        return f"{{{_key(batch)!r}: {text}}}", f"[{_key(batch)!r}]"
-    return (text, "") if isinstance(batch, Tensor) else (f"({text}, None)", "[0]")
+def _packed(like: Any, channels: int, images: Tensor, label: Any) -> Any:
+    """Put copies of images in the place of those of a batch, and a label in that of the rest."""
+    if image_of(like, channels) is None:
+        return label
+    if isinstance(like, Tensor):
+        return images.clone()
+    made = {key: _packed(value, channels, images, label) for key, value in _items(like)}
+    if isinstance(like, dict):
+        return made
+    return tuple(made.values()) if isinstance(like, tuple) else list(made.values())
+
+
+def _written(like: Any, channels: int, images: str, label: str) -> str:
+    """Write the same in Python."""
+    if image_of(like, channels) is None:
+        return label
+    if isinstance(like, Tensor):
+        return images
+    made = {key: _written(value, channels, images, label) for key, value in _items(like)}
+    if isinstance(like, dict):
+        return f"{{{', '.join(f'{key!r}: {value}' for key, value in made.items())}}}"
+    parts = ", ".join(made.values())
+    if isinstance(like, list):
+        return f"[{parts}]"
+    return f"({parts}{',' * (len(made) == 1)})"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -41,7 +42,17 @@ class Call:
     last: bool  # its features are on the last axis, not on the second
     positions: int  # tokens, or places of a map
     features: int
-    mark: float  # differs where the values differ
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens [N, T, D], or the places of a map, that went into a layer or came out of it."""
+
+    count: int  # T
+    features: int  # D
+    is_map: bool
+    fixed: tuple[int, ...]  # positions of tokens that are the same for all images
+    marks: Tensor  # [T], differ where the values differ
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Trace:
 
     output: Any = None
     calls: list[Call] = field(default_factory=list)
+    tokens: list[Tokens] = field(default_factory=list)  # in the order in which they were seen
     # From the outermost module that was given the images to the innermost, before any has returned.
     entrances: list[Entrance] = field(default_factory=list)
 
@@ -68,23 +80,26 @@ def traced(module: nn.Module, images: int) -> Iterator[Trace]:
     trace, returned = Trace(), False
 
     def enter(submodule: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        trace.tokens.extend(_tokens((*args, *kwargs.values()), images))
         given = first_image(args, kwargs)
         if given is not None and not returned:
-            trace.entrances.append(Entrance(submodule, given))
+            # A copy: layers may work in place.
+            trace.entrances.append(Entrance(submodule, given.detach().clone()))
 
     def leave(submodule: nn.Module, _args: Any, output: Any) -> None:
         nonlocal returned
         returned = True
+        trace.tokens.extend(_tokens(output, images))
         if isinstance(output, Tensor) and output.ndim in (3, 4) and len(output) == images:
             last = _features_last(submodule, output)
             if last is not None:
                 features = output.shape[-1 if last else 1]
                 positions = math.prod(output.shape[1:]) // features
-                mark = float(output.detach().float().pow(3).sum())
-                trace.calls.append(Call(weakref.ref(output), last, positions, features, mark))
+                trace.calls.append(Call(weakref.ref(output), last, positions, features))
 
-    hooks = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in module.modules()]
-    hooks += [m.register_forward_hook(leave) for m in module.modules()]
+    watched = [m for m in module.modules() if takes_hooks(m)]
+    hooks = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in watched]
+    hooks += [m.register_forward_hook(leave) for m in watched]
     try:
         yield trace
     finally:
@@ -92,10 +107,35 @@ def traced(module: nn.Module, images: int) -> Iterator[Trace]:
             hook.remove()
 
 
+def takes_hooks(module: nn.Module) -> bool:
+    """Whether hooks can be added: not to what runs as TorchScript."""
+    return not isinstance(module, torch.jit.ScriptModule)
+
+
 def first_image(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     """Return the first argument of a forward pass if it is a batch of images [N, C, H, W]."""
     given = next(iter((*args, *kwargs.values())), None)
     return given if isinstance(given, Tensor) and given.ndim == 4 else None
+
+
+def _tokens(value: Any, images: int) -> Iterator[Tokens]:
+    """Tokens in what a layer takes or returns; those [T, N, D] of old transformers, too."""
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tokens(part, images)
+    if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+        return
+    if value.ndim == 4 and len(value) == images and images > 1:
+        count = math.prod(value.shape[2:])
+        yield Tokens(count, value.shape[1], True, (), torch.empty(0))
+    if value.ndim != 3 or images < 2 or images not in value.shape[:2]:
+        return
+    values = value.detach().float()
+    values = values if len(values) == images else values.transpose(0, 1)
+    spread = (values - values[:1]).abs().amax((0, 2))
+    fixed = (spread <= 1e-6 * spread.max()).nonzero()[:, 0].tolist()
+    marks = values.pow(3).sum((0, 2))
+    yield Tokens(values.shape[1], values.shape[2], False, tuple(fixed), marks)
 
 
 def _features_last(layer: nn.Module, output: Tensor) -> bool | None:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dnc_lightning.probe.encoders import Encoder, Lookup
+from dnc_lightning.probe.encoders import Encoder, EncoderError, Lookup
 from dnc_lightning.probe.inputs import Watched
 from dnc_lightning.probe.layouts import find_layout
 from dnc_lightning.probe.pooling import Pooling, check_output, pool
@@ -84,7 +84,7 @@ def try_encoders(
 def _first_run(encoder: Encoder, images: Tensor, run: Run) -> Trace:
     try:
         trace = run(encoder, images)
-    except (ValueError, torch.OutOfMemoryError):
+    except (EncoderError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise ValueError(
@@ -92,5 +92,5 @@ def _first_run(encoder: Encoder, images: Tensor, run: Run) -> Trace:
             f"{list(images.shape[1:])}: {error}. Pass ProbeSet(transform=...) or "
             "ProbeCallback(preprocess=...) that makes the images it expects, or another encoder=."
         ) from error
-    check_output(trace.output, len(images), encoder.source)
+    check_output(trace.output, len(images), encoder.source, encoder.expression)
     return trace

@@ -176,11 +176,11 @@ class States(pl.Callback):
         self.keep(trainer, pl_module)
 
 
-def fit_drifting(path: Path, module: Any, *, probed: bool = True) -> None:
+def fit_drifting(path: Path, module: Any, *, probed: bool = True, **options: Any) -> None:
     path.mkdir()
     probe = ProbeSet(Floats(), per_class=15)
     encoders = {"student": "backbone", "teacher": "teacher"}
-    callback = ProbeCallback(probe, encoder=encoders, every_n_train_steps=1)
+    callback = ProbeCallback(probe, encoder=encoders, every_n_train_steps=1, **options)
     pl.seed_everything(3, verbose=False)
     trainer = pl.Trainer(
         max_epochs=1,
@@ -222,6 +222,40 @@ def test_all_ranks_embed_with_the_state_that_a_checkpoint_holds(tmp_path: Path) 
             was = torch.load(tmp_path / "probed" / f"before-{rank}-{step}.pt")
             now = torch.load(tmp_path / "probed" / f"after-{rank}-{step}.pt")
             assert all(torch.equal(was[key], now[key]) for key in was)
+
+
+class Standardised(Two):
+    """A layer beside the backbone that standardises the images by what its rank has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.standardise = nn.BatchNorm2d(3, momentum=0.5, affine=False)
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        return super().training_step([self.standardise(batch[0]), batch[1]], index)
+
+
+@pytest.mark.filterwarnings("ignore:probe. Training gives the encoder")  # known at step 0 only
+def test_what_preprocess_uses_is_of_rank_zero_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Standardised()
+    prepare = lambda module, images: module.standardise(images)  # noqa: E731
+    fit_drifting(tmp_path / "probed", module, preprocess=prepare)
+    records = {r.step: r for r in read_run(tmp_path / "probed" / "dnc" / "probe").records}
+    probe, data = ProbeSet(Floats(), per_class=15), Clean()
+    for step in (8, 12):
+        saved, other = (
+            torch.load(tmp_path / "probed" / f"before-{rank}-{step}.pt") for rank in range(2)
+        )
+        mean = "standardise.running_mean"
+        assert not torch.allclose(saved[mean], other[mean], rtol=0.1)
+        module.load_state_dict(saved)
+        images = module.eval().standardise(data.x[probe.indices] / 255)
+        geometry = class_geometry(module.teacher(images).detach(), data.targets[probe.indices])
+        for key, value in collapse_summary(geometry).items():
+            if key in COLLAPSE_KEYS:
+                logged = records[step].uncalibrated[f"probe/teacher/label/{key}"]
+                assert logged == pytest.approx(float(value), rel=1e-6), (step, key)
 
 
 def test_training_on_two_ranks_is_bitwise_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,71 @@ def test_logging_in_forward_is_muted_while_a_probe_runs(flavour: str, tmp_path: 
     records = read_run(callback.run_dir_).records
     assert len(records) == 9
     assert all(r.scalars["probe/label/cdnv"] > 0 and r.warnings == () for r in records)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_scripted_backbone_is_probed_and_trains_as_before(tmp_path: Path) -> None:
+    """TorchScript takes no hooks before a forward pass."""
+
+    def scripted() -> BackboneModule:
+        torch.manual_seed(0)
+        module = BackboneModule()
+        module.backbone = torch.jit.script(module.backbone)
+        return module
+
+    plain = fit(scripted(), [], tmp_path / "plain")
+    callback = probe_callback()
+    watched = fit(scripted(), [callback], tmp_path / "watched")
+    assert_same(watched, plain)
+    assert callback.run_dir_ is not None
+    for record in read_run(callback.run_dir_).records:
+        assert record.scalars["probe/label/cdnv"] > 0
+        assert record.warnings == ()
+
+
+class Moving(BackboneModule):
+    """A forward pass that writes to parameters, as those of prototypes and momentum teachers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = copy.deepcopy(self.backbone).requires_grad_(False)
+
+    @torch.no_grad()
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        for slow, fast in zip(self.teacher.parameters(), self.backbone.parameters(), strict=True):
+            slow.data.lerp_(fast.data, 0.3)
+        self.head.weight.copy_(nn.functional.normalize(self.head.weight))
+        features: torch.Tensor = self.teacher(x)
+        return features
+
+    def loss(self, features: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        target = self.embed(torch.rand(4, 3, 12, 12))
+        return super().loss(features, y) + (features.mean(0) - target.mean(0)).square().mean()
+
+
+def test_parameters_that_a_forward_pass_writes_to_are_put_back(tmp_path: Path) -> None:
+    plain = fit(Moving(), [], tmp_path)
+    callback = probe_callback(encoder={"embed": Moving.embed, "backbone": "backbone"})
+    assert_same(fit(Moving(), [callback], tmp_path), plain)
+
+
+class Lazy(BackboneModule):
+    """Layers without shapes; `ready` runs them once, as its user should."""
+
+    def __init__(self, *, ready: bool) -> None:
+        super().__init__()
+        self.backbone[4] = nn.LazyConv2d(8, 3)
+        if ready:
+            self.backbone(torch.zeros(2, 3, 12, 12))
+
+
+def test_lazy_layers_that_a_probe_has_settled_are_named(tmp_path: Path) -> None:
+    """Their first weights are drawn when the first images come, which are then the probe's."""
+    callback = probe_callback()
+    with pytest.warns(UserWarning, match=r"Lazy layers \(backbone.4\) have got their shapes"):
+        fit(Lazy(ready=False), [callback], tmp_path)
+    assert callback.run_dir_ is not None
+    records = read_run(callback.run_dir_).records
+    assert all(r.notes[0].startswith("Lazy layers (backbone.4)") for r in records)
+    plain = fit(Lazy(ready=True), [], tmp_path)
+    assert_same(fit(Lazy(ready=True), [probe_callback()], tmp_path), plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from dnc_lightning.functional import class_geometry, collapse_summary
 from dnc_lightning.probe.inputs import Summary, differ, is_compiled
 from dnc_lightning.reporting import read_run
 from dnc_lightning.reporting.records import Record
-from tests.callbacks.modules import BackboneModule, Base, Clean, images
+from tests.callbacks.modules import BackboneModule, Base, Clean, Floats, images
 
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
@@ -150,6 +151,34 @@ def remedy(said: list[str]) -> Any:
     return eval(line, {"torch": torch})
 
 
+class Views(Normed):
+    """Batches as lightly makes them; each view is normalised."""
+
+    def on_after_batch_transfer(self, batch: Any, _: int) -> Any:
+        views, y, names = batch
+        return [normalised(x) for x in views], y, names
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        (one, two), y, _names = batch
+        return self.loss(self.backbone(one), y) + self.loss(self.backbone(two), y)
+
+
+class MakesViews(Normed):
+    """Two views of what was one image, on the device, and labels of their type."""
+
+    def on_after_batch_transfer(self, batch: Any, _: int) -> Any:
+        x = normalised(batch[0])
+        return {"views": (x, x.flip(-1)), "y": batch[1].long()}
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        return self.loss(self.backbone(batch["views"][0]), batch["y"])
+
+
+def views() -> DataLoader:
+    x, y = images(48, seed=1)
+    return DataLoader([([a, a.flip(-1)], b, "name") for a, b in zip(x, y, strict=True)], 12)
+
+
 @pytest.mark.parametrize(
     ("style", "data", "line"),
     [
@@ -161,14 +190,26 @@ def remedy(said: list[str]) -> Any:
         (
             NormedFloats,
             byte_loader,
-            "module.on_after_batch_transfer((module.on_before_batch_transfer("
-            "((images * 255).round().to(torch.uint8), None), 0)[0], None), 0)[0]",
+            "module.on_after_batch_transfer(module.on_before_batch_transfer("
+            "((images * 255).round().to(torch.uint8), None), 0), 0)[0]",
         ),
         (
             Rows,
             rows,
             "module.on_after_batch_transfer("
-            "{'pixels': (images * 255).round().to(torch.uint8)}, 0)['pixels']",
+            "{'pixels': (images * 255).round().to(torch.uint8), 'y': None}, 0)['pixels']",
+        ),
+        (
+            Views,
+            views,
+            "module.on_after_batch_transfer(([(images * 255).round().to(torch.uint8), "
+            "(images * 255).round().to(torch.uint8)], None, None), 0)[0][0]",
+        ),
+        (
+            MakesViews,
+            byte_loader,
+            "module.on_after_batch_transfer(((images * 255).round().to(torch.uint8), "
+            "torch.zeros(len(images), dtype=torch.int64)), 0)['views'][0]",
         ),
         (Bytes, byte_loader, "(images * 255).round().to(torch.uint8)"),
         (
@@ -200,6 +241,73 @@ def test_other_images_are_noticed_and_the_remedy_works(
     encode = again if style is Bytes else lambda x: again.backbone(normalised(x))
     for key, value in by_hand(encode, probe).items():
         assert records[-1].scalars[key] == pytest.approx(value, rel=1e-6), key
+
+
+class Augmented(Normed):
+    """Normalises, and adds noise, in the same hook."""
+
+    def on_after_batch_transfer(self, batch: Any, _: int) -> Any:
+        x = normalised(batch[0])
+        return x + 0.1 * torch.randn_like(x), batch[1]
+
+
+def test_a_hook_that_augments_is_no_remedy(tmp_path: Path) -> None:
+    """Probed through it, the same weights would give another value each time."""
+    _, said = fit(tmp_path, Augmented())
+    assert len(said) == 1
+    assert "lambda module, images: ..." in said[0]
+    assert "(module.on_after_batch_transfer changes batches), except at random." in said[0]
+
+
+class CopiesItself(Plain):
+    """Copies, pickles and maps its backbone in the steps that are looked at."""
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        if index == 0:
+            callback = next(c for c in self.trainer.callbacks if isinstance(c, ProbeCallback))
+            self.look = callback.engine_.inputs
+            self.made = copy.deepcopy(self.backbone), pickle.loads(pickle.dumps(self.backbone))
+            parameters = dict(self.backbone.named_parameters())
+
+            def one(x: Tensor) -> Tensor:
+                return torch.func.functional_call(self.backbone, parameters, (x[None],))[0]
+
+            torch.func.vmap(one)(self.prepare(batch[0]))
+        return super().training_step(batch, index)
+
+
+def test_looking_stands_in_the_way_of_nothing(tmp_path: Path) -> None:
+    module = CopiesItself()
+    _, said = fit(tmp_path, module)
+    assert not said
+    look = module.look
+    assert look.done  # seen in the calls after that under vmap
+    seen = look._seen[0].images
+    for made in module.made:
+        made(torch.rand(4, 3, 12, 12))
+    assert look._seen[0].images == seen
+
+
+class InPlace(nn.Module):
+    """Normalises what it is given in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sub_(MEAN).div_(STD)
+
+
+def test_encoders_that_work_in_place_leave_the_images_as_they_are(tmp_path: Path) -> None:
+    """Of floats, which the bank keeps as they are; two such encoders, in one pass."""
+    torch.manual_seed(0)
+    module, probe = Plain(), ProbeSet(Floats(), per_class=15)
+    module.backbone.insert(0, InPlace())
+    module.other = copy.deepcopy(module.backbone).requires_grad_(False)
+    encoder = {"one": "backbone", "two": "other"}
+    records, said = fit(tmp_path, module, probe=probe, encoder=encoder)
+    assert not said
+    for name, network in (("one", module.backbone), ("two", module.other)):
+        for key, value in by_hand(lambda x, network=network: network(x / 255), probe).items():
+            key = key.replace("probe/", f"probe/{name}/")
+            assert records[-1].scalars[key] == pytest.approx(value, rel=1e-5), key
 
 
 def test_a_transform_that_does_the_same_is_quiet_and_right(tmp_path: Path) -> None:
@@ -237,6 +345,7 @@ T = torchvision.transforms
     [
         lambda x: x / 255,
         lambda x: x / 255 + 0.1 * torch.randn(x.shape),
+        lambda x: x / 255 * 0.6 + 0.05 * torch.randn(x.shape),  # darker, and noisy
         lambda x: (x / 255).bfloat16().float(),
         lambda x: nn.functional.interpolate(x / 255, 24),
         Jitter(T.ColorJitter(0.8, 0.8, 0.8, 0.2)),
@@ -258,6 +367,7 @@ def test_augmentation_is_no_other_preprocessing(
     [
         lambda x: x.float(),
         lambda x: x / 255 * 2 - 1,
+        lambda x: x / 255 - 0.4,
         lambda x: (x / 255 - 0.1307) / 0.3081,
         lambda x: (x / 255 - 0.286) / 0.353,
     ],

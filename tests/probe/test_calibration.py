@@ -38,6 +38,13 @@ def reset(layer: nn.BatchNorm1d) -> nn.BatchNorm1d:
     return layer
 
 
+def holding(layer: nn.BatchNorm1d) -> nn.BatchNorm1d:
+    """The layer with statistics of a file."""
+    layer.running_mean.fill_(0.5)
+    layer.running_var.fill_(3)
+    return layer
+
+
 def averaged(layer: nn.BatchNorm1d) -> nn.BatchNorm1d:
     """An average of 120 copies whose counter starts anew, as averages of integers do."""
     average = copy.deepcopy(layer)
@@ -69,6 +76,8 @@ def averaged(layer: nn.BatchNorm1d) -> nn.BatchNorm1d:
         (lambda: nn.BatchNorm1d(5, momentum=1.0), True),
         (lambda: batches(nn.BatchNorm1d(5, momentum=1.0), 1), False),
         (lambda: batches(nn.BatchNorm1d(5, momentum=0.01), 100), True),
+        (lambda: batches(nn.BatchNorm1d(5, momentum=0.0), 5), True),
+        (lambda: holding(counting(nn.BatchNorm1d(5, momentum=0.0), 5)), False),  # kept for good
     ],
 )
 def test_the_statistics_decide(layer: Callable[[], nn.BatchNorm1d], unsettled: bool) -> None:

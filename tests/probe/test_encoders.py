@@ -146,3 +146,26 @@ def test_a_layer_that_does_not_run_is_named() -> None:
 def test_what_is_not_features_is_refused(output: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         check_output(output, 2, "backbone")
+
+
+def test_an_error_of_the_encoder_itself_names_the_encoder_and_gives_way() -> None:
+    class Unpacks(nn.Module):
+        def forward(self, batch: Any) -> Any:
+            images, _ = batch
+            return images
+
+    module = nn.ModuleDict({"backbone": Unpacks()})
+    trace = Embedder(module, (), torch.device("cpu")).trace
+    images = torch.rand(5, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"'backbone' failed on float .*unpack.*another encoder="):
+        try_encoders(module, find_encoders(module, "backbone"), images, "auto", trace)
+    module["net"] = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    trial = try_encoders(module, find_encoders(module, None), images, "auto", trace)
+    assert [encoder.source for encoder in trial.encoders] == ["net"]
+
+
+@pytest.mark.parametrize("names", [{1: "net", "1": "net"}, {"": "net"}])
+def test_names_of_encoders_must_differ(names: Any) -> None:
+    module = nn.ModuleDict({"net": nn.Flatten()})
+    with pytest.raises(ValueError, match="different names that are not empty"):
+        find_encoders(module, names)

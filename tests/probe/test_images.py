@@ -14,6 +14,7 @@ from PIL import Image
 
 from dnc_lightning import ProbeSet
 from dnc_lightning.probe.bank import as_float
+from dnc_lightning.probe.images import as_tensor
 
 PIXELS = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3) * 2 + 30
 GRAY = PIXELS[..., 1]
@@ -231,3 +232,8 @@ def test_images_of_different_shape_name_both_samples() -> None:
     assert "[1, 4, 4] of sample 2" in str(caught.value)
     whole = ProbeSet(data, per_class=2, transform=lambda image: image.convert("RGB"))
     assert all(whole.image(position).shape == (3, 4, 4) for position in range(4))
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must have pixels, got shape \[3, 0, 7\]"):
+        as_tensor(np.zeros((0, 7, 3), np.uint8))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, OrderedDict, deque
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,7 @@ class Busy(nn.Module):
         if self.made_later is None:
             self.made_later = nn.Linear(3, 3)
         self.layer.register_forward_hook(lambda *_: None)
+        self.layer.requires_grad_(self.training)
         self.train()
         return self.made_later(self.layer(x))
 
@@ -70,6 +73,7 @@ def contents(module: Busy) -> dict[str, Any]:
         "attributes": set(vars(module)),
         "hooks": len(module.layer._forward_hooks),
         "flags": [m.training for m in module.modules()],
+        "learning": [p.requires_grad for p in module.parameters()],
     }
 
 
@@ -124,3 +128,36 @@ def test_scripted_modules_and_reparametrised_ones() -> None:
     assert all(m.training for m in module.modules())
     for name, value in module.state_dict().items():
         assert torch.equal(value, state[name])
+
+
+class Random(nn.Module):
+    """Draws from generators of its own, and counts in arrays and tuples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = torch.Generator().manual_seed(1)
+        self.kept = {"python": random.Random(2), "numpy": np.random.default_rng(3)}
+        self.old = np.random.RandomState(4)
+        self.count, self.pair = np.zeros(2), (torch.zeros(2), [0])
+
+    def forward(self) -> list[float]:
+        self.count += 1
+        self.pair[0].add_(1)
+        self.pair[1][0] += 1
+        return [
+            float(torch.rand(1, generator=self.own)),
+            self.kept["python"].random(),
+            self.kept["numpy"].random(),
+            self.old.rand(),
+            *self.count.tolist(),
+            *self.pair[0].tolist(),
+            *self.pair[1],
+        ]
+
+
+def test_generators_arrays_and_tuples_go_on_as_if_nothing_had_run() -> None:
+    module, alone = Random(), Random()
+    with evaluating(module):
+        assert module() == alone()
+        assert module() == alone()
+    assert module() == Random()()

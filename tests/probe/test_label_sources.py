@@ -283,3 +283,44 @@ def test_medical_style_labels_of_shape_n_by_1() -> None:
     assert found(TensorDataset(torch.zeros(6, 1, 2, 2), torch.tensor(y))) == {
         "label": list("021201")
     }
+
+
+def test_a_property_that_raises_is_no_metadata() -> None:
+    class Raises(Items):
+        @property
+        def targets(self) -> Any:
+            raise RuntimeError("not loaded")
+
+        @property
+        def classes(self) -> Any:
+            raise KeyError("classes")
+
+    assert found(Raises([(IMAGE, i % 2) for i in range(6)])) == {"label": list("010101")}
+
+
+def test_labels_that_change_between_reads_are_refused() -> None:
+    class Drawn(Items):
+        reads = 0
+
+        def __getitem__(self, i: Any) -> Any:
+            self.reads += 1
+            return IMAGE, (i + (self.reads > 41)) % 2
+
+    data = Drawn([None] * 40)
+    probe = ProbeSet(data, per_class=2)
+    with pytest.raises(ValueError, match=r"the same labels whenever it is read, got . and then"):
+        probe.image(0)
+    with pytest.raises(ValueError, match=r"labels=\{'label': \[dataset\[i\]\[1\] for i in range"):
+        probe.image(1)
+    given = ProbeSet(data, per_class=2, labels={"label": [i % 2 for i in range(40)]})
+    assert torch.equal(given.image(0), IMAGE)
+
+
+def test_other_classes_under_one_number_are_said_aloud(tmp_path: Path) -> None:
+    one = labelled([0, 1] * 4, targets=[0, 1] * 4, classes=["cat", "dog"])
+    two = labelled([0, 1] * 4, targets=[0, 1] * 4, classes=["dog", "cat"])
+    both = ConcatDataset([one, two])
+    with pytest.warns(UserWarning, match="label 0 of task 'label' is 'cat' in .* 'dog' in a later"):
+        assert found(both)["label"] == list("01" * 8)
+    names = [part.classes[y] for part in both.datasets for y in part.targets]
+    assert found(both, names)["label"] == ["cat", "dog"] * 4 + ["dog", "cat"] * 4

@@ -202,3 +202,9 @@ def test_views_and_ragged_labels_are_refused() -> None:
     assert "sample 0 of the probe's data set: task 'label' must have one label per item" in views
     assert "got shape [3, 4, 4]" in views
     assert "got list. Pass labels=" in refusal(labelled([[1], [1, 2], [3]]))
+
+
+def test_labels_in_halves_are_right_and_silent() -> None:
+    assert found(labelled([0] * 4), torch.tensor([0.0, 1.0, 1.0, 0.0]).half()) == {
+        "label": list("0110")
+    }
