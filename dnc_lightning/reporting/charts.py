@@ -18,6 +18,7 @@ from dnc_lightning.series import Scale, Series
 STEPS_LABEL = "Optimizer steps"
 SHOTS_LABEL = "Shots per class, m"
 DASHES = ("solid", "dash", "dot", "dashdot")
+MOST_SIDE = 120  # rows and columns of a matrix: more would be neither read nor quick to open
 MARGIN = 0.06  # of an axis' height, above and below its values
 
 Values = tuple[float, ...]  # nan where undefined
@@ -83,7 +84,7 @@ class Matrix:
     rows: tuple[str, ...]
     values: NDArray[np.float64]  # [rows, columns], nan where undefined
     scale: Scale
-    when: str
+    shown: str  # the probe, and how much of the array, in words
 
 
 def chart_of(found: Further) -> Chart | Matrix:
@@ -94,11 +95,11 @@ def chart_of(found: Further) -> Chart | Matrix:
             title=series.title,
             x=series.axes[1].capitalize(),
             y=series.axes[0].capitalize(),
-            columns=found.names[1],
-            rows=found.names[0],
-            values=found.values[-1],
+            columns=found.names[1][:MOST_SIDE],
+            rows=found.names[0][:MOST_SIDE],
+            values=found.values[-1][:MOST_SIDE, :MOST_SIDE],
             scale=_scale(series, found.values),
-            when=found.labels[-1],
+            shown=_shown(found),
         )
     if found.kind == "curve":
         return _over_shots(found)
@@ -166,6 +167,13 @@ def _over_shots(found: Further) -> Chart:
     ]
     rules = [Rule(name, value) for name, value in found.references if isinstance(value, float)]
     return _chart(found.series, axis, lines, rules, found.names[0])
+
+
+def _shown(found: Further) -> str:
+    size = " by ".join(f"{len(names):,}" for names in found.names)
+    cut = any(len(names) > MOST_SIDE for names in found.names)
+    part = f", the first {MOST_SIDE} of {size}" if cut else ""
+    return f"At {found.labels[-1]}{part}."
 
 
 def positions(found: Further) -> Values:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dnc_lightning.reporting.archives import ReadMatrix
-from dnc_lightning.reporting.charts import chart_of
+from dnc_lightning.reporting.charts import Matrix, chart_of
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.series import Further, further, grouped
@@ -23,7 +23,7 @@ def further_data(run: Run, read_matrix: ReadMatrix) -> list[dict[str, Any]]:
 
 
 def _entry(found: Further) -> dict[str, Any]:
-    series, tracks = found.series, found.tracks()
+    series, tracks, chart = found.series, found.tracks(), chart_of(found)
     entry: dict[str, Any] = {
         "encoder": found.place.encoder,
         "task": found.place.task,
@@ -31,8 +31,8 @@ def _entry(found: Further) -> dict[str, Any]:
         "title": series.title,
         "meaning": sentence(series.meaning),
         "square": found.kind == "matrix",
-        "when": f"At {found.labels[-1]}." if series.axes else "",
-        "figure": plotly_spec(chart_of(found)),
+        "when": chart.shown if isinstance(chart, Matrix) else "",
+        "figure": plotly_spec(chart),
         "now": None,
     }
     if len(tracks) != 1:

@@ -224,6 +224,16 @@ def _less(record: Any) -> Any:
     return replace(record, scalars={key: value - 100 for key, value in record.scalars.items()})
 
 
+def test_a_large_matrix_is_cut_and_says_so(tmp_path: Path) -> None:
+    many = {"fine": [f"c{i}" for i in range(200)]}
+    run = read_run(further_run(tmp_path / "run", tasks=many, records=2))
+    chart = chart_of(named(further(run), "confusion", "fine"))
+    assert isinstance(chart, Matrix)
+    assert chart.values.shape == (120, 120)
+    assert chart.values[3, 5] == (200 * 3 + 5) / 2
+    assert chart.shown.endswith("the first 120 of 200 by 200.")
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_every_chart_is_a_valid_figure(run: Run, theme: Any) -> None:
     for found in further(run):

@@ -101,7 +101,7 @@ let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === width) return;
   width = innerWidth;
-  if (report.views.length) soon(drawFewShot, drawTasks, drawVariance, drawPairs);
+  if (report.views.length) soon(drawFewShot, drawTasks, drawVariance, drawFurther, drawPairs);
 });
 
 function finish() {

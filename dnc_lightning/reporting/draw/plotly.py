@@ -171,20 +171,22 @@ def _heatmap(chart: Matrix, theme: Theme) -> dict[str, Any]:
         ticks = log_ticks(low, high)
         bar |= {"tickvals": [math.log10(t) for t in ticks], "ticktext": [plain(t) for t in ticks]}
     gap = 1 if max(shades.shape) <= 40 else 0
-    trace = {
+    trace: dict[str, Any] = {
         "type": "heatmap",
         "x": (columns := unique_names(chart.columns)),
         "y": (rows := unique_names(chart.rows)),
         "z": [_digits(row, False) for row in shades],
-        "customdata": [_digits(row, False) for row in chart.values],
         "zmin": low,
         "zmax": high if high > low else low + 1,
         "colorscale": [[i / (len(ramp) - 1), colour] for i, colour in enumerate(ramp)],
         "colorbar": bar,
         "xgap": gap,
         "ygap": gap,
-        "hovertemplate": "%{y}, %{x}: <b>%{customdata:.4~r}</b><extra></extra>",
+        "hovertemplate": "%{y}, %{x}: <b>%{z:.4~r}</b><extra></extra>",
     }
+    if log:  # the colours are of logarithms
+        trace["customdata"] = [_digits(row, False) for row in chart.values]
+        trace["hovertemplate"] = "%{y}, %{x}: <b>%{customdata:.4~r}</b><extra></extra>"
     layout = base_layout(theme)
     for axis, names, label in (("xaxis", columns, chart.x), ("yaxis", rows, chart.y)):
         every = math.ceil(len(names) / MOST_TICKS)
