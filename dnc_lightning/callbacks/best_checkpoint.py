@@ -155,6 +155,12 @@ class BestProbeCheckpoint(RunCheckpoint):
                 f"BestProbeCheckpoint(monitor={self.monitor!r}): no probe gives this key. Near "
                 f"keys: {', '.join(near or known[:5])}."
             )
+        if str(self.monitor).endswith("_unbiased"):
+            rank_zero_warn(
+                f"BestProbeCheckpoint: {self.monitor} is an average over the resolved pairs, of "
+                "which an encoder that collapses keeps the best. Monitor directional_cdnv or "
+                "few_shot_error, which count all pairs."
+            )
         keys = probe.engine_.keys
         if self.monitor in keys(thorough=True) - keys(thorough=False):
             rank_zero_warn(

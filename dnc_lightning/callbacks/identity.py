@@ -6,14 +6,15 @@ import hashlib
 import math
 import sys
 from collections.abc import Mapping
+from functools import partial
 from textwrap import shorten
-from types import CodeType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torchmetrics
 
-from dnc_lightning.probe.bank import as_float
+from dnc_lightning.probe.bank import ImageBank, as_float
 from dnc_lightning.probe.probe_set import ProbeSet
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ IMAGES, PIXELS = 8, 6  # of the probe that stand for all: those of a changed tra
 
 CLOSE = 1e-3
 """Difference of pixels that another machine's arithmetic may make."""
+
+SUMS, BATCH = 16, 256  # of all images, and images of a batch
 
 _FACTS = {
     "tasks and classes": ("tasks",),
@@ -60,13 +63,14 @@ def fingerprint(callback: ProbeCallback) -> dict[str, Any]:
         "images": _pixels(probe),
         # What it says is comparable between equal versions alone.
         f"code of the encoders (Python {python})": code,
+        f"preprocess (Python {python})": callback.preprocess and _code(callback.preprocess),
     }
+    if engine.reduce is None and engine.bank.images is not None:
+        parts["images, some of them"] = _sums(engine.bank, engine.device)
     for name, metric in engine.plan.metrics.items():
-        settings = {
-            k: v for k, v in vars(metric).items() if isinstance(v, bool | int | float | str)
-        }
-        public = sorted((k, repr(v)) for k, v in settings.items() if not k.startswith("_"))
-        parts[f"metric {name} (torchmetrics {torchmetrics.__version__})"] = _hash(public)
+        parts[f"metric {name} (torchmetrics {torchmetrics.__version__})"] = _hash(
+            _plain(vars(metric))
+        )
     return parts
 
 
@@ -135,15 +139,72 @@ def _pixels(probe: ProbeSet) -> list[list[float]]:
     return found
 
 
-def _settings(metric: Any) -> str:
-    plain = {k: v for k, v in vars(metric).items() if isinstance(v, bool | int | float | str)}
-    return _hash(sorted((k, repr(v)) for k, v in plain.items() if not k.startswith("_")))
-
-
 def _code(function: Any) -> str:
-    """Hash what a function does, not where it stands; of an object, what a call of it does."""
-    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    return _hash(_instructions(code, getattr(function, "__doc__", None)))
+    """Hash what a function does and is set to, not where it stands; of an object, its call.
+
+    Functions that it calls by a global name are not looked into.
+    """
+    return _hash(_meaning(function))
+
+
+def _meaning(function: Any) -> Any:
+    if isinstance(function, partial):
+        arguments = [*function.args, *sorted(function.keywords.items())]
+        return _meaning(function.func), [_setting(value) for value in arguments]
+    code = getattr(function, "__code__", None)
+    if code is None:
+        call = getattr(type(function).__call__, "__code__", None)
+        return _instructions(call, None), _settings(function)
+    owner = getattr(function, "__self__", None)
+    cells = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
+    given = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
+    settings = [_setting(value) for value in [*cells, *given]]
+    return _instructions(code, function.__doc__), settings, _settings(owner)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _setting(value: Any) -> Any:
+    """A value where it is plain or a function, else its type."""
+    if isinstance(value, bool | int | float | str | None):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return [_setting(item) for item in value]
+    if isinstance(value, FunctionType | MethodType | partial):
+        return _meaning(value)
+    return type(value).__qualname__
+
+
+def _settings(owner: Any) -> list[Any]:
+    """The plain attributes of an object; not of a module, which training itself changes."""
+    found = {} if isinstance(owner, torch.nn.Module) else getattr(owner, "__dict__", {})
+    return _plain(found)
+
+
+def _sums(bank: ImageBank, device: torch.device) -> list[float]:
+    """Sums over all images, which tell of a change of a single one.
+
+    Signs alternate, so that what another decoder rounds otherwise in all of them cancels out, and
+    pixels have unequal weights, so that a mirrored image is another.
+    """
+    found = []
+    for images in bank.batches(BATCH, device):
+        pixels = images.flatten(1).nan_to_num(0.0, 0.0, 0.0)
+        weights = torch.linspace(0.5, 1.5, pixels.shape[1], device=pixels.device)
+        found.append((pixels @ weights / pixels.shape[1]).double().cpu())
+    each = torch.cat(found)
+    each[1::2] *= -1
+    return [round(float(part.sum()), 4) for part in each.chunk(SUMS)]
+
+
+def _plain(attributes: Mapping[str, Any]) -> list[Any]:
+    plain = {k: v for k, v in attributes.items() if isinstance(v, bool | int | float | str)}
+    return sorted((k, repr(v)) for k, v in plain.items() if not k.startswith("_"))
 
 
 def _instructions(code: CodeType | None, doc: str | None) -> Any:

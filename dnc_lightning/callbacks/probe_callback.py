@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
@@ -21,7 +20,7 @@ from dnc_lightning.callbacks.averaging import put_in_order
 from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.clock import drift, other_axis, step_of
 from dnc_lightning.callbacks.publish import open_records, publish, untold
-from dnc_lightning.callbacks.recorder import Recorder
+from dnc_lightning.callbacks.recorder import Recorder, RecordingCallback
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
 from dnc_lightning.callbacks.stale import stale_monitors
 from dnc_lightning.probe.encoders import MissingEncoderError
@@ -33,7 +32,7 @@ from dnc_lightning.probe.results import ProbeResult
 _RESUMED = ("last_step", "next_step", "not_before", "probe_seconds", "scores")
 
 
-class ProbeCallback(Callback):
+class ProbeCallback(RecordingCallback):
     """Watch a representation while it trains: CDNV against directional CDNV of a labelled probe.
 
     Embeds the probe before the first step, on a schedule, and at the end; logs to every logger of
@@ -148,6 +147,7 @@ class ProbeCallback(Callback):
         self._ended_ = False  # the last probe was made
         self._told_: set[str] = set()
         self._found_: list[str] = []  # warnings for the next record
+        self._module_: int | None = None  # id of what was fitted last
         self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
 
     @property
@@ -164,8 +164,10 @@ class ProbeCallback(Callback):
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
             return
-        if step_of(trainer) == 0:
+        # One Trainer that fits a second module goes on counting, its curve must not.
+        if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
+        self._module_ = id(pl_module)
         check_ways(self.ways, self.probe)
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 

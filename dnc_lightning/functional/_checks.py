@@ -24,11 +24,11 @@ def check_features(
         raise ValueError("num_classes is needed with reduce: one shard need not hold every class.")
     if features.shape[0] == 0 and not sharded:
         raise ValueError("features must hold at least one sample, got shape [0, D].")
-    high = int(labels.max()) + 1 if labels.numel() else 0
-    if labels.numel() and int(labels.min()) < 0:
-        raise ValueError(
-            f"labels must be in [0, C), got {int(labels.min())}. Drop unlabelled samples first."
-        )
+    # uint16, uint32 and uint64 have neither maximum nor minimum.
+    low, high = (int(end) for end in labels.long().aminmax()) if labels.numel() else (0, -1)
+    high += 1
+    if low < 0:
+        raise ValueError(f"labels must be in [0, C), got {low}. Drop unlabelled samples first.")
     classes = high if num_classes is None else num_classes
     if high > classes:
         raise ValueError(

@@ -13,6 +13,7 @@ from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._moments import SHIFT_SAMPLES
 from dnc_lightning.functional._scale import rounding, unit_scale, within_rounding
 from dnc_lightning.functional._tiles import ClassTiles, Reduce, wide
+from dnc_lightning.functional.geometry import NEAR
 
 Choose = Callable[[str, Tensor], Tensor]
 """Picks among the resolved pairs [P, 2] of a named task those to compute."""
@@ -68,20 +69,33 @@ def task_axes(
     total: Reduce = reduce or (lambda tensor: tensor)
     error = rounding(features.dtype)
     features, _ = unit_scale(features, total)  # cosines and their bounds have no unit
-    data = {
-        name: ClassTiles.build(features, labels.to(features.device).long(), classes[name])
-        for name, labels in tasks.items()
-    }
-    shift = _common_point(features, total)
-    found = {
-        name: _from_sums(name, total(_class_sums(tiles, shift)), shift, error, choose)
-        for name, tiles in data.items()
-    }
+
+    def first_pass(features: Tensor) -> tuple[dict[str, ClassTiles], Tensor, dict[str, Tensor]]:
+        data = {
+            name: ClassTiles.build(features, labels.to(features.device).long(), classes[name])
+            for name, labels in tasks.items()
+        }
+        shift = _common_point(features, total)
+        return data, shift, {n: total(_class_sums(tiles, shift)) for n, tiles in data.items()}
+
+    data, shift, sums = first_pass(features)
+    double = wide(features.device)
+    if features.dtype != double and any(_close(found) for found in sums.values()):
+        data, shift, sums = first_pass(features.to(double))
+    found = {name: _from_sums(name, sums[name], shift, error, choose) for name in data}
     for name, task in found.items():
-        sums = total(_axis_sums(data[name], shift, task))
-        variance = sums / task.count.clamp(min=1)[:, None] / task.distance.square()
+        squares = total(_axis_sums(data[name], shift, task))
+        variance = squares / task.count.clamp(min=1)[:, None] / task.distance.square()
         found[name] = replace(task, variance=variance.T.contiguous())
     return found
+
+
+def _close(sums: Tensor) -> bool:
+    """Whether float32 loses digits of the distance of two class means, as in `needs_double`."""
+    sums = sums[sums[:, -1] > 0]
+    mean, spread = sums[:, :-2] / sums[:, -1:], sums[:, -2] / sums[:, -1]
+    near = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return bool((near < NEAR * spread.amax()).triu(1).any()) if len(sums) else False
 
 
 def check_task(
@@ -153,8 +167,10 @@ def _axis_sums(data: ClassTiles, shift: Tensor, task: TaskAxes) -> Tensor:
     """Sums of ((mu_a - mu_b) . r)^2 over the residuals r of every class, [C, P].
 
     From the second moments of mu_a . r within each class, [C, C] at a time: their N C^2 products
-    are less than N P differences. In double precision, as close means leave little of them.
+    are less than N P differences. In double precision, as close means leave little of them, and
+    with what rounding may have taken away added: an interval may be too wide, never too narrow.
     """
+    rounding = 4 * torch.finfo(task.mean.dtype).eps
     a, b = task.pairs.T
     centre, points = task.mean.to(data.dtype), task.mean.to(data.dtype).T.contiguous()
     out = torch.zeros(len(centre), len(a), dtype=task.mean.dtype, device=shift.device)
@@ -163,5 +179,6 @@ def _axis_sums(data: ClassTiles, shift: Tensor, task: TaskAxes) -> Tensor:
         for c, own in zip(tile.classes.tolist(), height, strict=True):
             moment = own.T @ own
             square = moment.diagonal()
-            out[c] += (square[a] + square[b] - 2 * moment[a, b]).clamp_(min=0)
+            sums = square[a] + square[b]
+            out[c] += (sums - 2 * moment[a, b]).clamp_(min=0) + rounding * sums
     return out

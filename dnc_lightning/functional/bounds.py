@@ -49,7 +49,7 @@ def few_shot_bound(
 
     Returns:
         Scalar, an error rate. Pairs whose bound says nothing, with equal means for example, count
-        as 1; without variance the bound is 0.
+        as 1; without variance the bound is 0. nan where a feature was nan or infinite.
 
     Raises:
         ValueError: shots < 1 or of the wrong length, an unknown kind, ways outside [2, C], "joint"
@@ -74,6 +74,8 @@ def few_shot_bounds(
     present = geometry.count > 0
     classes = int(present.sum())
     rivals = (classes if ways is None else _check_ways(ways, classes)) - 1
+    if not bool(geometry.mean[present].isfinite().all()):
+        return m.new_full((len(m),), torch.nan)
     if kind == "luthra_2025":
         value = _luthra_mean(geometry, classes, rivals, _common(m, kind))
         return value.clamp(max=1) if clip else value
@@ -136,14 +138,15 @@ def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
         shots: m, at least 1.
 
     Returns:
-        Scalar in [0, 1].
+        Scalar in [0, 1]; nan where a feature was nan or infinite.
     """
     margins = margin_moments(geometry, check_shots(geometry, shots))
     ratio = margins.mean / margins.variance.clamp(min=0).sqrt()
     tail = torch.special.ndtr(-ratio).nan_to_num(nan=1.0)
     present = geometry.count > 0
     tail = torch.where(present[:, None] & present, tail, 0.0).fill_diagonal_(0)
-    return tail.sum(1).clamp(max=1)[present].mean()
+    finite = geometry.mean[present].isfinite().all()
+    return tail.sum(1).clamp(max=1)[present].mean().where(finite, torch.nan)
 
 
 def shots_needed(

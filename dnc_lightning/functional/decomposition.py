@@ -52,7 +52,7 @@ def variance_decomposition(
 
     Returns:
         Float64 on the features' device (float32 on MPS), the same on every process; nan for a pair
-        with identical means, which has no axis.
+        with identical means, which has no axis, or with features that are not finite.
 
     Raises:
         ValueError: a pair of one class, out of range or without samples; top below 1; features and
@@ -64,7 +64,7 @@ def variance_decomposition(
         >>> found.on_axis.tolist(), found.orthogonal.tolist()
         ([0.0], [5.0])
     """
-    everyone = (labels if shard is None else shard.labels).cpu()
+    everyone = (labels if shard is None else shard.labels).long().cpu()
     classes = int(everyone.max()) + 1 if len(everyone) else 0
     check_features(features, labels, classes, sharded=shard is not None)
     chosen = _check_pairs(pairs, torch.bincount(everyone, minlength=classes))
@@ -112,7 +112,7 @@ def _split(residual: Tensor, delta: Tensor, top: Sequence[int]) -> Tensor:
     n, d = residual.shape
     distance = torch.linalg.vector_norm(delta)
     scale = residual.abs().max() + delta.abs().max()
-    if bool(distance <= 16 * torch.finfo(delta.dtype).eps * scale):
+    if not bool(distance > 16 * torch.finfo(delta.dtype).eps * scale) or not scale.isfinite():
         return torch.full((2 + len(top),), torch.nan, dtype=delta.dtype, device=delta.device)
     axis = delta / distance
     along = residual @ axis

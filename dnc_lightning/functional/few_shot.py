@@ -52,7 +52,8 @@ def ncc_error(
         generator: A CPU generator; default a new one with seed 0. The global one is not touched.
 
     Returns:
-        Mean error and its standard error over episodes, scalars in [0, 1].
+        Mean error and its standard error over episodes, scalars in [0, 1]; nan if a feature is nan
+        or infinite.
 
     Raises:
         ValueError: shots < 1, a class with no sample left to classify (named with its count), ways
@@ -92,12 +93,13 @@ def ncc_errors(
         shard: Where the samples stand in the whole set; None if they are the whole set.
 
     Returns:
-        Mean errors [S] and their standard errors [S], float32 on the features' device.
+        Mean errors [S] and their standard errors [S], float32 on the features' device; nan if a
+        feature of any process is nan or infinite.
 
     Raises:
         ValueError: as `ncc_error`.
     """
-    everyone = labels if shard is None else shard.labels
+    everyone = (labels if shard is None else shard.labels).long()
     classes = int(everyone.max()) + 1 if len(everyone) else 0
     check_features(features, labels, classes, sharded=shard is not None)
     count = torch.bincount(everyone, minlength=classes).cpu()
@@ -112,6 +114,10 @@ def ncc_errors(
     with exact_arithmetic(device):
         scaled, _ = unit_scale(features, reduce)
         offset = reduce(scaled.to(wide(device)).sum(0)) / len(everyone)
+        # A comparison with nan is False, and "not farther" would read as right.
+        if not bool(offset.isfinite().all()):
+            nothing = features.new_full((len(shots),), torch.nan, dtype=torch.float32)
+            return nothing, nothing.clone()
         # The last row stands for samples of other processes.
         table = torch.cat([scaled.to(wide(device)) - offset, offset.new_zeros(1, len(offset))])
         exact = table[:-1]

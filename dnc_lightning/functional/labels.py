@@ -38,6 +38,7 @@ def cramers_v(labels_a: Tensor, labels_b: Tensor) -> Tensor:
     """
     check_labels(labels_a, len(labels_a))
     check_labels(labels_b, len(labels_a))
+    labels_a, labels_b = labels_a.long(), labels_b.long()
     if not len(labels_a) or int(torch.minimum(labels_a, labels_b).min()) < 0:
         raise ValueError(
             "labels must be at least 0, of at least one sample, got "

@@ -184,7 +184,7 @@ def check_tasks(
         )
     for name, labels in tasks.items():
         # One batch need not hold a task's last classes.
-        high = int(labels.max()) + 2 if labels.numel() else 2
+        high = int(labels.long().max()) + 2 if labels.numel() else 2
         check_task(name, features, labels, (num_classes or {}).get(name, high), True)
 
 

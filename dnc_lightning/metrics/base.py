@@ -54,9 +54,9 @@ class FeatureMetric(Metric):
             ValueError: features or labels of the wrong shape, type or range.
         """
         if len(labels):
-            check_features(features, labels, self.num_classes or int(labels.max()) + 2)
+            check_features(features, labels, self.num_classes or int(labels.long().max()) + 2)
         self.features.append(features.detach())
-        self.labels.append(labels.detach())
+        self.labels.append(labels.detach().long())
 
     def plot(
         self,

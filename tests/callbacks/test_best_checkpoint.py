@@ -345,3 +345,9 @@ def test_a_model_checkpoint_that_cannot_know_is_warned_about(
             fit(tmp_path, callback, checkpoint, max_steps=30)
     else:
         fit(tmp_path, callback, checkpoint, max_steps=30)
+
+
+def test_an_average_over_resolved_pairs_alone_is_named_as_such(tmp_path: Path) -> None:
+    best = BestProbeCheckpoint("probe/label/cdnv_unbiased")
+    with pytest.warns(UserWarning, match="of which an encoder that collapses keeps the best"):
+        fit(tmp_path, probe(), best, max_steps=1)

@@ -168,11 +168,11 @@ def test_checkpoints_are_named_by_the_step_of_the_probe(tmp_path: Path) -> None:
 
 
 def test_fitting_on_with_a_raw_optimizer_continues_the_records(tmp_path: Path) -> None:
-    callback = probe(schedule=None, every_n_train_steps=4)
+    callback, module = probe(schedule=None, every_n_train_steps=4), Manual("raw")
     with pytest.warns(UserWarning, match="Steps are batches"):
-        trainer = fit(tmp_path, callback, module=Manual("raw"), max_epochs=1)
+        trainer = fit(tmp_path, callback, module=module, max_epochs=1)
     trainer.fit_loop.max_epochs = 2
-    trainer.fit(Manual("raw"), DataLoader(Floats(48), 12))
+    trainer.fit(module, DataLoader(Floats(48), 12))
     assert steps(callback) == [0, 4, 8]
 
 

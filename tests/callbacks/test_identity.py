@@ -7,9 +7,11 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor
@@ -18,8 +20,8 @@ from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.callbacks.identity import changes
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.metrics import DirectionalCollapse
-from dnc_lightning.reporting import read_run
-from tests.callbacks.fits import fit, records, steps, thorough
+from dnc_lightning.reporting import Record, read_run
+from tests.callbacks.fits import data, fit, records, steps, thorough
 from tests.callbacks.modules import BackboneModule, Clean, TeacherModule
 
 pytestmark = pytest.mark.filterwarnings(
@@ -131,6 +133,106 @@ def test_two_functions_of_one_name_are_told_apart(tmp_path: Path) -> None:
     (said,) = resume(tmp_path, student, teacher, module=TeacherModule)
     assert "code of the encoders" in said
     assert steps(teacher)[0] == 4
+
+
+def scaled(module: Any, images: Tensor, power: int = 1) -> Tensor:
+    found: Tensor = module.backbone(images)
+    return found.abs() ** power
+
+
+def closed_over(power: int) -> Any:
+    return lambda module, images: module.backbone(images).abs() ** power
+
+
+class Power:
+    def __init__(self, power: int) -> None:
+        self.power = power
+
+    def __call__(self, module: Any, images: Tensor) -> Tensor:
+        found: Tensor = module.backbone(images)
+        return found.abs() ** self.power
+
+    def method(self, module: Any, images: Tensor) -> Tensor:
+        return self(module, images)
+
+
+SETTINGS: dict[str, Callable[[int], Any]] = {
+    "closure": closed_over,
+    "partial": lambda power: partial(scaled, power=power),
+    "default": lambda power: lambda module, images, p=power: scaled(module, images, p),
+    "object": Power,
+    "method": lambda power: Power(power).method,
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_one_function_with_other_settings_is_another(kind: str, tmp_path: Path) -> None:
+    build = SETTINGS[kind]
+    second = make(encoder=build(2))
+    (said,) = resume(tmp_path / "other", make(encoder=build(1)), second)
+    assert "code of the encoders" in said
+    assert steps(second)[0] == 4
+    again = make(encoder=build(2))
+    assert resume(tmp_path / "same", make(encoder=build(2)), again) == []
+    assert steps(again)[0] == 0
+
+
+def halved(module: Any, images: Tensor) -> Tensor:
+    return images / 2
+
+
+def test_another_preprocess_is_another_experiment(tmp_path: Path) -> None:
+    for name, before, after in (
+        ("added", None, halved),
+        ("removed", halved, None),
+        ("changed", halved, lambda module, images: images / 3),
+    ):
+        second = make(preprocess=after)
+        said = resume(tmp_path / name, make(preprocess=before), second)
+        assert any("was probed otherwise: other preprocess" in text for text in said)
+        assert steps(second)[0] == 4
+    same = make(preprocess=lambda module, images: images / 2)
+    said = resume(tmp_path / "same", make(preprocess=halved), same)
+    assert not any("otherwise: " in text for text in said)
+    assert steps(same)[0] == 0
+
+
+class Touched(Clean):
+    """One image that is not among the few whose pixels are kept is a negative."""
+
+    changed = -1
+
+    def __getitem__(self, index: int) -> Any:
+        image, *rest = super().__getitem__(index)
+        return (255 - image if index == self.changed else image, *rest)
+
+
+def test_one_other_image_is_enough(tmp_path: Path) -> None:
+    first = make()
+    second = make()
+    data_set: Any = Touched()
+    data_set.changed = int(first.probe.indices[1])
+    second.probe = ProbeSet(data_set, per_class=8)
+    (said,) = resume(tmp_path, first, second)
+    assert "was probed otherwise: other images, some of them." in said
+    assert steps(second)[0] == 4
+
+
+def test_a_second_module_of_one_trainer_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    callback = make()
+    trainer = fit(tmp_path, callback, max_epochs=1)
+    first = callback.run_dir_
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(BackboneModule(), data())
+    assert first is not None
+    assert callback.run_dir_ is not None
+    assert (first.name, callback.run_dir_.name) == ("probe", "probe-v1")
+    assert [r.step for r in read_run(first).records] == [0, 1, 2, 3, 4]
+    assert thorough(callback) == [4, 8]
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(trainer.lightning_module, data())  # the same one goes on
+    assert callback.run_dir_.name == "probe-v1"
+    assert steps(callback)[-1] == 12
 
 
 def test_the_settings_of_a_further_metric(tmp_path: Path) -> None:
@@ -247,6 +349,78 @@ def test_recorders_that_start_together_have_folders_of_their_own(tmp_path: Path)
     for thread in threads:
         thread.join()
     assert len({r.writer.folder for r in recorders if r.writer is not None}) == 8
+
+
+def test_runs_that_resume_together_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    header = {"name": "probe", "precision": "32-true"}
+    folder, before = tmp_path / "dnc" / "probe", Recorder()
+    before.open(folder, header, None, -1)
+    for step in range(3):
+        before.write(record(step), {})
+    before.close()
+    start, recorders = threading.Barrier(6), [Recorder() for _ in range(6)]
+    said: list[str] = []
+
+    def resume_(recorder: Recorder) -> None:
+        start.wait()
+        said.extend(recorder.open(folder, header, folder, 1))
+
+    threads = [threading.Thread(target=resume_, args=(recorder,)) for recorder in recorders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, recorder in enumerate(recorders):
+        recorder.write(record(10 + k), {})
+    folders = [r.writer.folder for r in recorders if r.writer is not None]
+    assert len(set(folders)) == 6
+    assert len(said) == 5
+    assert all("Another run is still writing to " in text for text in said)
+    for k, own in enumerate(folders):
+        assert [r.step for r in read_run(own).records] == [0, 1, 10 + k]
+
+
+def record(step: int) -> Record:
+    return Record(step=step, epoch=0, time=0.0, scalars={})
+
+
+def test_a_run_that_goes_on_while_another_resumes_it_keeps_its_records(tmp_path: Path) -> None:
+    """The second starts from the checkpoint of the first, which has not ended."""
+    second, said = make(), []
+
+    class Resume(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "three.ckpt")
+                with Caught() as caught:
+                    fit(tmp_path, second, max_steps=5, ckpt_path=tmp_path / "three.ckpt")
+                said.extend(t for t in caught.texts if t.startswith("probe: "))
+
+    first = make()
+    fit(tmp_path, first, Resume(), max_steps=6)
+    assert first.run_dir_ is not None
+    assert second.run_dir_ is not None
+    assert (first.run_dir_.name, second.run_dir_.name) == ("probe", "probe-v1")
+    assert len(said) == 1
+    assert "this one goes on with a copy" in said[0]
+    assert steps(first) == [0, 1, 2, 3, 4, 5, 6]
+    assert steps(second) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_that_failed_lets_another_go_on_in_its_folder(tmp_path: Path) -> None:
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "two.ckpt")
+                raise RuntimeError("of the user")
+
+    first, second = make(), make()
+    with pytest.raises(RuntimeError, match="of the user"):
+        fit(tmp_path, first, Fails(), max_steps=6)
+    with Caught():
+        fit(tmp_path, second, max_steps=4, ckpt_path=tmp_path / "two.ckpt")
+    assert first.run_dir_ == second.run_dir_
+    assert steps(second) == [0, 1, 2, 3, 4]
 
 
 def test_the_fingerprint_is_plain_and_the_same_twice(tmp_path: Path) -> None:
