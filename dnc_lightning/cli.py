@@ -81,9 +81,12 @@ def parser() -> argparse.ArgumentParser:
     workspace.add_argument("--project", required=True)
     workspace.add_argument("--entity", default="")
     workspace.add_argument("--name", default="Directional neural collapse", help="of the view")
-    workspace.add_argument("--prefix", default="probe", help="first part of the logged keys")
+    workspace.add_argument("--prefix", help="first part of the logged keys (default probe)")
     workspace.add_argument("--task", action="append", help="repeat for several (default label)")
     workspace.add_argument("--shots", type=int, default=5, help="of the errors that are shown")
+    workspace.add_argument(
+        "--run", type=Path, metavar="RUN", help="a run's records: lay out its tasks and series"
+    )
     workspace.add_argument(
         "--dry-run", action="store_true", help="print the layout as JSON, save nothing"
     )
@@ -135,15 +138,25 @@ def _figures(options: argparse.Namespace) -> int:
 
 
 def _workspace(options: argparse.Namespace) -> int:
+    from dnc_lightning.reporting.places import places
+    from dnc_lightning.reporting.records import read_header
     from dnc_lightning.reporting.workspace import logged_in, workspace, workspace_json
 
+    header = read_header(options.run) if options.run else {}
+    prefix = options.prefix or header.get("name") or "probe"
+    tasks = options.task or [
+        place.prefix.removeprefix(f"{prefix}/").removesuffix("/")
+        for place in places(header)
+        if place.task is not None
+    ]
     layout: Any = workspace(
         options.project,
         options.entity,
         options.name,
-        options.prefix,
-        tasks=tuple(options.task or ["label"]),
+        prefix,
+        tasks=tuple(tasks or ["label"]),
         shots=options.shots,
+        header=header,
     )
     if not options.dry_run and logged_in():
         print(layout.save().url)

@@ -38,12 +38,13 @@ def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> li
     return failures
 
 
-def prepare_loggers(trainer: Trainer, callback: Any) -> list[str]:
+def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) -> list[str]:
     """Tell each logger, before the first probe of a process, how its numbers belong together.
 
     Args:
         trainer: With the loggers.
         callback: The ProbeCallback whose numbers will come.
+        header: Of its run, for the series that it declares.
 
     Returns:
         What went wrong, in words.
@@ -52,12 +53,12 @@ def prepare_loggers(trainer: Trainer, callback: Any) -> list[str]:
     for logger in trainer.loggers:
         try:
             if _is(logger, "WandbLogger"):
-                wandb_charts.define_axis(logger, callback.log_prefix or callback.name)
+                wandb_charts.define_axis(logger, callback.log_prefix or callback.name, header)
             elif _is(logger, "TensorBoardLogger"):
                 probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.
                 if probes and probes[0] is callback:
-                    tensorboard_charts.write_layout(logger, probes)
+                    tensorboard_charts.write_layout(logger, probes, header)
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures

@@ -42,7 +42,7 @@ def open_records(
     folder = Path(callback.dirpath or run_folder(trainer) / "dnc" / callback.name)
     header = run_header(callback, trainer, pl_module)
     problems = recorder.open(folder, header, previous, callback.last_step_)
-    problems += prepare_loggers(trainer, callback)
+    problems += prepare_loggers(trainer, callback, header)
     if recorder.writer is not None and callback.examples:
         folder, bank = recorder.writer.folder, callback.engine_.bank
         problems += write_examples(folder, callback.probe.tasks, bank)

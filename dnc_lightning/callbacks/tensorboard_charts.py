@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.reporting.few_shot import TRACKED
+from dnc_lightning.reporting.places import further_keys, is_key
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.views import METRICS
 
 
-def write_layout(logger: Any, probes: Sequence[Any]) -> None:
+def write_layout(logger: Any, probes: Sequence[Any], header: Mapping[str, Any]) -> None:
     """Lay out the "Custom Scalars" page: for each task one chart of collapse and one of errors.
 
     Args:
         logger: A TensorBoardLogger.
         probes: Every ProbeCallback of the Trainer, before its first probe.
+        header: Of the first of them: each series that it declares beyond has a chart too.
     """
     layout: dict[str, dict[str, Any]] = {}
     before = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
@@ -33,6 +35,12 @@ def write_layout(logger: Any, probes: Sequence[Any]) -> None:
                 for m in sorted(probe.shots)[len(probe.shots) // 2 :][:1]:
                     keys = (f"{key}/{name}/{m}" for name in TRACKED)
                     charts[f"{title}: error and bounds, m = {m}"] = _lines(keys)
+    for series, place, logged in further_keys(header):
+        of = [place.encoder if len(header["prefixes"]) > 1 else None, place.task]
+        title = ": ".join([*filter(None, [" · ".join(filter(None, of))]), series.title])
+        beside = (place.prefix + r.value for r in series.references if is_key(r.value))
+        charts = layout.setdefault(probes[0].log_prefix or probes[0].name, {})
+        charts[title] = _lines(before + key for key in (*logged, *beside))
     logger.experiment.add_custom_scalars(layout)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dnc_lightning.reporting.few_shot import SERIES, few_shot
 from dnc_lightning.reporting.few_shot_style import NAMES
+from dnc_lightning.reporting.places import further_keys
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.views import METRICS, View, views, worst_classes
 
@@ -30,12 +31,23 @@ COLUMNS = (
 )
 
 
-def define_axis(logger: Any, prefix: str) -> None:
-    """Plot all keys of a probe over the optimizer step, also in a run that the user began."""
-    before = getattr(logger, "_prefix", "")
-    start = f"{before}{logger.LOGGER_JOIN_CHAR}{prefix}" if before else prefix
+def define_axis(logger: Any, prefix: str, header: Mapping[str, Any]) -> None:
+    """Plot all keys of a probe over the optimizer step, also in a run that the user began.
+
+    Of a series that no special chart shows and that has a better direction, the summary of the run
+    holds the best value beside the last.
+    """
+    given = getattr(logger, "_prefix", "")
+    before = f"{given}{logger.LOGGER_JOIN_CHAR}" if given else ""
     logger.experiment.define_metric(AXIS)
-    logger.experiment.define_metric(f"{start}/*", step_metric=AXIS)
+    logger.experiment.define_metric(f"{before}{prefix}/*", step_metric=AXIS)
+    for series, _, keys in further_keys(header):
+        if series.direction is not None:
+            best = "min" if series.direction == "lower" else "max"
+            for key in keys:
+                logger.experiment.define_metric(
+                    before + key, step_metric=AXIS, summary=f"{best},last"
+                )
 
 
 def log_probe(

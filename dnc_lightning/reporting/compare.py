@@ -17,11 +17,12 @@ from typing import Any
 from dnc_lightning.reporting.compare_figures import (
     PALETTES,
     dash,
-    layouts,
+    frame,
     lowest_error,
     shots_picture,
     training_picture,
 )
+from dnc_lightning.reporting.compare_further import compared
 from dnc_lightning.reporting.compare_numbers import (
     Fall,
     Numbers,
@@ -35,6 +36,7 @@ from dnc_lightning.reporting.compare_numbers import (
     plain_mean,
 )
 from dnc_lightning.reporting.compare_runs import Found, Group
+from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.facts import remarks
 from dnc_lightning.reporting.files import write_atomically
 from dnc_lightning.reporting.plotting import plotly_script
@@ -46,8 +48,9 @@ from dnc_lightning.reporting.views import (
     duration,
     recorded_averages,
 )
+from dnc_lightning.reporting.words import sentence
 
-SCRIPTS = ("base.js", "compare.js")
+SCRIPTS = ("base.js", "further.js", "compare.js")
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,14 @@ def comparison_data(groups: Sequence[Group], methods: Sequence[Method]) -> dict[
             for i, m in enumerate(methods)
         ],
         "palettes": PALETTES,
-        "layouts": {
-            "collapse": layouts("Variance over squared distance"),
-            "errors": layouts("Error rate"),
-            "across": layouts("Mean |cos|"),
+        "frames": {
+            "collapse": frame("Variance over squared distance"),
+            "errors": frame("Error rate"),
+            "across": frame("Mean |cos|"),
         },
         "tasks": [_task_data(task, methods) for task in tasks],
         "across": across,
+        "further": _further_data(methods),
         "groups": [_group_data(group) for group in groups],
     }
 
@@ -244,6 +248,20 @@ def _orthogonality(methods: Sequence[Method]) -> dict[str, Any] | None:
     if not any(found.x for found in bands):
         return None
     return {**training_picture(bands, [method.label for method in methods]), "rows": rows}
+
+
+def _further_data(methods: Sequence[Method]) -> list[dict[str, Any]]:
+    found = compared([(method.label, method.group, method.encoder) for method in methods])
+    return [
+        {
+            "task": entry.task,
+            "group": entry.series.group,
+            "title": entry.title,
+            "meaning": sentence(entry.series.meaning),
+            "figure": plotly_spec(entry.picture),
+        }
+        for entry in found
+    ]
 
 
 def _group_data(group: Group) -> dict[str, Any]:

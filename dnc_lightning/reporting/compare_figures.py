@@ -21,7 +21,7 @@ from dnc_lightning.reporting.plotting import (
     padded,
     step_axis,
 )
-from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
+from dnc_lightning.reporting.theme import ROLES
 
 # Eight colours that differ in lightness too; a ninth method repeats the first with another dash.
 PALETTES = {
@@ -48,7 +48,6 @@ PALETTES = {
 }
 DASHES = ("solid", "8px 3px", "2px 3px", "8px 3px 2px 3px", "14px 4px", "5px 2px 1px 2px 1px 2px")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
-THEMES: dict[str, Theme] = {"light": LIGHT, "dark": DARK}
 LEAST_ERROR = 1e-3
 
 
@@ -62,21 +61,18 @@ def symbol(index: int) -> str:
     return SYMBOLS[index % len(SYMBOLS)]
 
 
-def layouts(title: str) -> dict[str, dict[str, Any]]:
-    """Return, for each theme, the layout that every picture of a comparison starts from.
+def frame(title: str) -> dict[str, Any]:
+    """Return the layout that every picture of a comparison starts from.
 
     Args:
         title: Of the vertical axis.
     """
-    made = {}
-    for name, theme in THEMES.items():
-        layout = base_layout(theme)
-        layout["yaxis"]["title"]["text"] = title
-        layout["showlegend"] = False
-        layout["margin"] = {"l": 8, "r": 12, "t": 12, "b": 8}
-        layout["nothing"] = nothing_to_draw(theme)
-        made[name] = layout
-    return made
+    layout = base_layout(ROLES)
+    layout["yaxis"]["title"]["text"] = title
+    layout["showlegend"] = False
+    layout["margin"] = {"l": 8, "r": 12, "t": 12, "b": 8}
+    layout["nothing"] = nothing_to_draw(ROLES)
+    return layout
 
 
 def training_picture(bands: Sequence[Band], names: Sequence[str]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
         shots=tuple(shots),
         steps=np.array([record.step for record in records], dtype=np.int64),
         labels=tuple(moment(record) for record in records),
-        chance=_chance(run.header.get("ways"), len(view.classes)),
+        chance=chance(run.header.get("ways"), len(view.classes)),
         target=float(run.header.get("target_error") or TARGET_ERROR),
         values={name: table(name) for name in SERIES},
         error_se=table(ERROR_SE),
@@ -96,6 +96,7 @@ def _table(records: Sequence[Record], keys: Sequence[str]) -> NDArray[np.float64
     return np.array(rows, dtype=np.float64).reshape(len(records), len(keys))
 
 
-def _chance(ways: int | None, classes: int) -> float | None:
+def chance(ways: int | None, classes: int) -> float | None:
+    """Return the error of guessing among the classes of an episode; None where they are unknown."""
     told_apart = min(int(ways), classes) if ways and classes else int(ways or classes)
     return 1 - 1 / told_apart if told_apart > 1 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,10 @@ from dnc_lightning.reporting.few_shot_style import (
 )
 from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
-    filled,
+    apart,
     step_axis,
 )
-from dnc_lightning.reporting.theme import LIGHT, Theme
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from dnc_lightning.reporting.theme import Theme
 
 STANDARD_ERRORS = 2  # either way, of an error bar or band
 # What is measured lies in front.
@@ -40,60 +37,19 @@ OVER_TRAINING: tuple[Series, ...] = (*(name for name in TRACKED if name != MEASU
 Matrix = NDArray[np.float64]
 
 
-def shots_figure(few_shot: FewShot, at: int = -1, theme: Theme = LIGHT) -> Figure:
-    """Draw error and bounds against shots at one probe, both axes logarithmic.
+def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
+    """Return the frame of error and bounds against shots at one probe, both axes logarithmic.
 
     The vertical axis is the same for every probe, so that pictures compare; above 1, where bounds
     say nothing, it is compressed (see `ErrorScale`). A zero lies on its lower end.
-
-    Args:
-        few_shot: What to draw.
-        at: Which probe, an index into `few_shot.steps`.
-        theme: Colours.
-
-    Returns:
-        A figure of the interval of the certificate, the bounds, the measured error with bars of
-        two standard errors either way, and the error of guessing; the joint certificate where the
-        probe recorded it.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
     """
-    return filled(shots_spec(few_shot, theme), shots_traces(few_shot)[at])
-
-
-def tightness_figure(few_shot: FewShot, shots: int, theme: Theme = LIGHT) -> Figure:
-    """Draw error and bounds for one number of shots over training, both axes logarithmic.
-
-    Args:
-        few_shot: What to draw.
-        shots: One of `few_shot.shots`.
-        theme: Colours.
-
-    Returns:
-        A figure like `shots_figure` without the joint certificate, the bars drawn as a band.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
-        ValueError: If nothing was recorded for `shots`.
-    """
-    if shots not in few_shot.shots:
-        raise ValueError(f"expected shots among {few_shot.shots}, got {shots}: choose one of those")
-    column = few_shot.shots.index(shots)
-    spec = tightness_spec(few_shot, theme)
-    spec["layout"]["yaxis"] |= tightness_axis(few_shot, column)
-    return filled(spec, tightness_traces(few_shot, column))
-
-
-def shots_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
-    """Return the frame of `shots_figure` as plain JSON values."""
     low, high = (math.log10(few_shot.shots[end]) for end in (0, -1))
     pad = max(0.05 * (high - low), 0.04)
     layout = frame(few_shot, theme)
     layout["xaxis"] |= {
         "type": "log",
         "range": [low - pad, high + pad],
-        "tickvals": (ticks := _apart(few_shot.shots)),
+        "tickvals": (ticks := apart(few_shot.shots)),
         "ticktext": [f"{m:,}" for m in ticks],
         "unifiedhovertitle": {"text": "%{x:,} labelled samples per class"},
     }
@@ -122,7 +78,10 @@ def shots_traces(few_shot: FewShot) -> list[list[dict[str, Any]]]:
 
 
 def tightness_spec(few_shot: FewShot, theme: Theme) -> dict[str, Any]:
-    """Return the frame of `tightness_figure` as plain JSON values, without its vertical axis."""
+    """Return the frame of error and bounds for one number of shots over training.
+
+    As `shots_spec`, without the joint certificate and the vertical axis, the bars drawn as a band.
+    """
     layout = frame(few_shot, theme)
     last = int(few_shot.steps.max(initial=0))
     layout["xaxis"] |= step_axis(few_shot.steps.tolist(), few_shot.labels)
@@ -153,7 +112,7 @@ def tightness_traces(few_shot: FewShot, column: int) -> list[dict[str, Any]]:
 
 
 def tightness_axis(few_shot: FewShot, column: int) -> dict[str, Any]:
-    """Return the vertical axis of `tightness_figure` for one number of shots."""
+    """Return the vertical axis of `tightness_spec` for one number of shots."""
     return ErrorScale.of(few_shot, slice(column, column + 1)).axis()
 
 
@@ -212,15 +171,6 @@ def _heights(few_shot: FewShot, name: Series, where: Any, scale: ErrorScale) -> 
         ],
         "text": [word if d else "" for word, d in zip(words, defined, strict=True)],
     }
-
-
-def _apart(shots: Sequence[int]) -> list[int]:
-    span = math.log10(shots[-1] / shots[0])
-    kept = [shots[0]]
-    for m in shots[1:]:
-        if math.log10(m / kept[-1]) >= 0.09 * span:
-            kept.append(m)
-    return kept
 
 
 def _rounded(value: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dnc_lightning.reporting.few_shot import MEASURED, SERIES, FewShot, Series
 from dnc_lightning.reporting.plotting import base_layout, log_ticks, nothing_to_draw, plain
-from dnc_lightning.reporting.theme import Theme
+from dnc_lightning.reporting.theme import Theme, faint
 
 NAMES: dict[Series, str] = {
     "few_shot_error": "Measured",
@@ -109,7 +109,6 @@ def line_traces(theme: Theme, mode: str, names: Sequence[Series]) -> list[dict[s
 
 def band_trace(name: Series, theme: Theme) -> dict[str, Any]:
     """Return a band around a series, without its outline; it hides and shows with its line."""
-    red, green, blue = bytes.fromhex(theme.few_shot(name).removeprefix("#"))
     return {
         "type": "scatter",
         "name": f"{NAMES[name]}, band",
@@ -118,7 +117,7 @@ def band_trace(name: Series, theme: Theme) -> dict[str, Any]:
         "mode": "lines",
         "line": {"width": 0},
         "fill": "toself",
-        "fillcolor": f"rgba({red}, {green}, {blue}, 0.18)",
+        "fillcolor": faint(theme.few_shot(name)),
         "hoverinfo": "skip",
     }
 

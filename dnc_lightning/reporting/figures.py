@@ -1,10 +1,10 @@
-"""Every picture, drawn once: plain plotly figures that a page, a logger or a file then places."""
+"""Pictures of collapse as plain plotly values, which need no plotly and take no time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
     base_layout,
     cut,
-    figure_from,
     log_axis,
     log_ticks,
     nothing_to_draw,
@@ -23,21 +22,18 @@ from dnc_lightning.reporting.plotting import (
     require_plotly,
     step_axis,
 )
-from dnc_lightning.reporting.theme import LIGHT, Metric, Theme
+from dnc_lightning.reporting.theme import Metric, Theme
 from dnc_lightning.reporting.views import METRICS, Curves, unique_names
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-__all__ = ["collapse_figure", "collapse_spec", "heat", "pair_figure", "pair_spec", "require_plotly"]
+__all__ = ["collapse_spec", "heat", "pair_spec", "require_plotly"]
 
 TITLES: dict[Metric, str] = {"cdnv": "CDNV", "directional_cdnv": "Directional CDNV"}
 MOST_TICKS = 24
 FEW_CLASSES = 12  # up to here their names stand at 45 degrees
 
 
-def collapse_figure(curves: Curves, theme: Theme = LIGHT) -> Figure:
-    """Draw CDNV against directional CDNV over training, both axes logarithmic.
+def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
+    """Return CDNV against directional CDNV over training, both axes logarithmic.
 
     The horizontal position is step + 1, so that the probe before the first step has a place; labels
     and hovering show true steps. Where no value is positive and finite the figure says so.
@@ -47,43 +43,8 @@ def collapse_figure(curves: Curves, theme: Theme = LIGHT) -> Figure:
         theme: Colours.
 
     Returns:
-        A figure of two lines and, if there is one, a pair of hollow uncalibrated markers.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
+        Two lines and, if there is one, a pair of hollow uncalibrated markers.
     """
-    return figure_from(collapse_spec(curves, theme))
-
-
-def pair_figure(
-    matrix: NDArray[np.floating],
-    classes: Sequence[str],
-    metric: Metric,
-    bounds: tuple[float, float],
-    theme: Theme = LIGHT,
-) -> Figure:
-    """Draw one metric of every ordered pair of classes as a heatmap with logarithmic colours.
-
-    Args:
-        matrix: [C, C], rows i, columns j, nan where undefined.
-        classes: Names, [C].
-        metric: Which metric it is.
-        bounds: log10 of the values at the two ends of the colour scale.
-        theme: Colours.
-
-    Returns:
-        A figure of one heatmap; undefined cells are left in the background colour.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
-    """
-    figure = figure_from(pair_spec(classes, metric, bounds, theme))
-    figure.update_traces(z=heat(matrix, bounds), customdata=matrix)
-    return figure
-
-
-def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
-    """Return `collapse_figure` as plain JSON values, which needs no plotly and takes no time."""
     values = {"cdnv": curves.cdnv, "directional_cdnv": curves.directional_cdnv}
     traces: list[dict[str, Any]] = [
         {
@@ -130,7 +91,18 @@ def collapse_spec(curves: Curves, theme: Theme) -> dict[str, Any]:
 def pair_spec(
     classes: Sequence[str], metric: Metric, bounds: tuple[float, float], theme: Theme
 ) -> dict[str, Any]:
-    """Return `pair_figure` as plain JSON values, without its matrix (`z`, `customdata`)."""
+    """Return the frame of one metric of every ordered pair of classes, with logarithmic colours.
+
+    Args:
+        classes: Names, [C].
+        metric: Which metric it is.
+        bounds: log10 of the values at the two ends of the colour scale.
+        theme: Colours.
+
+    Returns:
+        A heatmap without its matrix, rows i and columns j (`z`, `customdata`); undefined cells are
+        left in the background colour.
+    """
     names = unique_names(classes)
     ramp = theme.ramp(metric)
     ticks = log_ticks(*bounds)

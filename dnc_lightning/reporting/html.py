@@ -21,7 +21,15 @@ from dnc_lightning.reporting.records import Run, read_run
 from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
 from dnc_lightning.reporting.views import moment, views
 
-SCRIPTS = ("base.js", "overview.js", "few_shot.js", "tasks.js", "pairs.js", "report.js")
+SCRIPTS = (
+    "base.js",
+    "overview.js",
+    "few_shot.js",
+    "tasks.js",
+    "pairs.js",
+    "further.js",
+    "report.js",
+)
 
 
 def write_report(

@@ -18,6 +18,7 @@ from dnc_lightning.reporting.few_shot_figures import (
     tightness_traces,
 )
 from dnc_lightning.reporting.figures import collapse_spec, pair_spec
+from dnc_lightning.reporting.further import further_data
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
 from dnc_lightning.reporting.tasks_figures import (
@@ -27,7 +28,7 @@ from dnc_lightning.reporting.tasks_figures import (
     task_heatmap_spec,
 )
 from dnc_lightning.reporting.tasks_variance import axis_share_spec, variance_spec, variance_traces
-from dnc_lightning.reporting.theme import DARK, LIGHT
+from dnc_lightning.reporting.theme import ROLES
 from dnc_lightning.reporting.views import (
     METRICS,
     PairStack,
@@ -38,7 +39,6 @@ from dnc_lightning.reporting.views import (
     recorded_averages,
 )
 
-THEMES = {"light": LIGHT, "dark": DARK}
 MATRIX_BYTES = 5_000_000  # of all matrices in base64: keeps the page under 15 MB
 MOST_CLASSES = 160
 FEW_SHOT_PROBES = 1000  # of all views together: about 3.5 MB with their variance
@@ -67,6 +67,7 @@ def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, A
             )
             for view in shown
         }
+        further = further_data(run, archives.read) if shown else []
         views_data = [_view_data(run, view, stacks[view], probes, archives.read) for view in shown]
     return {
         "finished": finished,
@@ -75,6 +76,7 @@ def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, A
         "seconds": _ending(last, "/seconds"),
         "views": views_data,
         "tasks": _tasks_data(run, shown),
+        "further": further,
         "worst": WORST_PAIRS,
         "examples": _examples_data(run, stacks),
     }
@@ -110,12 +112,9 @@ def _task_pairs_data(numbers: TaskPairs) -> dict[str, Any]:
         "floor": _number(numbers.floor),
         "curves": {average: task_curves_traces(numbers, average) for average in numbers.curves},
         "figures": {
-            name: {
-                "heatmap": task_heatmap_spec(numbers, theme),
-                "cosine": cosine_spec(numbers, theme),
-                "curves": task_curves_spec(numbers, theme),
-            }
-            for name, theme in THEMES.items()
+            "heatmap": task_heatmap_spec(numbers, ROLES),
+            "cosine": cosine_spec(numbers, ROLES),
+            "curves": task_curves_spec(numbers, ROLES),
         },
     }
 
@@ -128,10 +127,7 @@ def _variance_data(parts: VarianceParts) -> dict[str, Any]:
             dict(zip(parts.names(at), pairs, strict=True)) for at, pairs in enumerate(parts.pairs)
         ],
         "atProbe": [variance_traces(parts, at) for at in range(len(parts.steps))],
-        "figures": {
-            name: {"bars": variance_spec(theme), "share": axis_share_spec(parts, theme)}
-            for name, theme in THEMES.items()
-        },
+        "figures": {"bars": variance_spec(ROLES), "share": axis_share_spec(parts, ROLES)},
     }
 
 
@@ -162,7 +158,7 @@ def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
         "name": average,
         "start": [_number(series[0]) for series in values],
         "now": [_number(series[-1]) for series in values],
-        "figures": {name: collapse_spec(drawn, theme) for name, theme in THEMES.items()},
+        "figure": collapse_spec(drawn, ROLES),
     }
 
 
@@ -184,8 +180,8 @@ def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
         "atShots": [tightness_traces(numbers, column) for column in columns],
         "axes": [tightness_axis(numbers, column) for column in columns],
         "figures": {
-            name: {"shots": shots_spec(numbers, theme), "training": tightness_spec(numbers, theme)}
-            for name, theme in THEMES.items()
+            "shots": shots_spec(numbers, ROLES),
+            "training": tightness_spec(numbers, ROLES),
         },
     }
 
@@ -197,10 +193,7 @@ def _stack_data(run: Run, view: View, stack: PairStack) -> dict[str, Any]:
         metric: {
             "bounds": stack.bounds[metric],
             "codes": base64.b64encode(stack.codes[metric].astype("<u2").tobytes()).decode(),
-            "figures": {
-                name: pair_spec(classes, metric, stack.bounds[metric], theme)
-                for name, theme in THEMES.items()
-            },
+            "figure": pair_spec(classes, metric, stack.bounds[metric], ROLES),
         }
         for metric in METRICS
     }

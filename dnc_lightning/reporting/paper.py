@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from dnc_lightning.reporting.compare_numbers import (
 from dnc_lightning.reporting.compare_runs import Group
 from dnc_lightning.reporting.few_shot import SERIES, Series
 from dnc_lightning.reporting.figures import TITLES
+from dnc_lightning.reporting.paper_further import further_paper, further_papers
 from dnc_lightning.reporting.paper_style import (
     COLUMNS,
     DOTS_PER_INCH,
@@ -61,7 +63,8 @@ def write_figures(
         width: "single", a column of 3.25 inches, or "double", 6.75 inches.
 
     Returns:
-        Paths written: collapse, few_shot, orthogonality and variance.
+        Paths written: collapse, few_shot, orthogonality, variance, and one for each group of
+        series that those do not show.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed; the message names the extra.
@@ -77,11 +80,16 @@ def write_figures(
         if task not in known:
             raise ValueError(f"expected a task among {', '.join(known)}, got {task!r}")
     chosen = list(tasks or known)
+    lines = [(method.label, method.group, method.encoder) for method in methods]
     draw: dict[str, Callable[[], Figure | None]] = {
         "collapse": lambda: collapse_paper(methods, chosen, width),
         "few_shot": lambda: few_shot_paper(methods, chosen, width),
         "orthogonality": lambda: orthogonality_paper(methods),
         "variance": lambda: variance_figure(methods, chosen, width),
+        **{
+            name: partial(further_paper, shown, width)
+            for name, shown in further_papers(lines, chosen).items()
+        },
     }
     written = []
     Path(folder).mkdir(parents=True, exist_ok=True)

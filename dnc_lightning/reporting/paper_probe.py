@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dnc_lightning.reporting.few_shot import SERIES, few_shot
 from dnc_lightning.reporting.figures import TITLES, heat
+from dnc_lightning.reporting.paper_further import further_pictures
 from dnc_lightning.reporting.paper_style import RC, series_style, shots_ticks, value_ticks
 from dnc_lightning.reporting.plotting import log_ticks, plain
 from dnc_lightning.reporting.records import Run
@@ -119,7 +120,8 @@ def probe_pictures(
         curves: Draw error and bounds against shots too.
 
     Returns:
-        "{prefix}/charts/{name}" -> [H, W, 3], with "few_shot" and each metric for a name.
+        "{prefix}/charts/{name}" -> [H, W, 3], with "few_shot", each metric and each further array
+        or curve over shots for a name.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
@@ -134,7 +136,7 @@ def probe_pictures(
             if _worth_drawing(matrix):
                 picture = pair_picture(matrix, view.classes, metric)
                 drawn[f"{view.prefix}/charts/{metric}"] = picture
-    return drawn
+    return drawn | {key: pixels(fig) for key, fig in further_pictures(run, matrices).items()}
 
 
 def _worth_drawing(matrix: NDArray[np.floating] | None) -> TypeGuard[NDArray[np.floating]]:

@@ -55,7 +55,7 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.3,
     "lines.markersize": 3,
 }
-_MARKERS = {
+MARKERS = {
     "circle": "o",
     "square": "s",
     "diamond": "D",
@@ -65,7 +65,7 @@ _MARKERS = {
     "x": "X",
     "star": "*",
 }
-_DASHES: tuple[Any, ...] = (
+DASHES: tuple[Any, ...] = (
     "-",
     (0, (4, 1.5)),
     (0, (1, 1.2)),
@@ -138,14 +138,14 @@ def method_style(index: int) -> dict[str, Any]:
     palette = PALETTES["light"]
     return {
         "color": palette[index % len(palette)],
-        "marker": _MARKERS[SYMBOLS[index % len(SYMBOLS)]],
-        "linestyle": _DASHES[(index + index // len(SYMBOLS)) % len(_DASHES)],
+        "marker": MARKERS[SYMBOLS[index % len(SYMBOLS)]],
+        "linestyle": DASHES[(index + index // len(SYMBOLS)) % len(DASHES)],
     }
 
 
 def metric_style(metric: Metric) -> dict[str, Any]:
     """Return the line of a metric where there is one method."""
-    marker, dash = {"cdnv": ("s", _DASHES[1])}.get(metric, ("o", "-"))
+    marker, dash = {"cdnv": ("s", DASHES[1])}.get(metric, ("o", "-"))
     return {"color": LIGHT.series(metric), "marker": marker, "linestyle": dash}
 
 
@@ -154,9 +154,9 @@ def series_style(series: Series) -> dict[str, Any]:
     marker, dash = {
         "few_shot_error": ("o", "-"),
         "certificate": ("s", "-"),
-        "joint": ("P", _DASHES[3]),
-        "theorem_4_1": ("D", _DASHES[1]),
-        "luthra_2025": ("^", _DASHES[2]),
+        "joint": ("P", DASHES[3]),
+        "theorem_4_1": ("D", DASHES[1]),
+        "luthra_2025": ("^", DASHES[2]),
     }[series]
     colour = LIGHT.few_shot(series)
     return {"name": NAMES[series], "color": colour, "marker": marker, "linestyle": dash}

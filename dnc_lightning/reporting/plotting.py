@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dnc_lightning.reporting.theme import FONT, Theme
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 FEW_POINTS = 60  # up to here each probe gets its own dot on a line over training
 LONGEST_TICK = 16  # characters of a name on an axis; hovering shows all of it
@@ -46,14 +43,6 @@ def plotly_script() -> str:
     if not (factory and body.endswith("}));")):
         return script  # of another build: as it came
     return f"{head}: this, (() => {{{body.removesuffix('));')})));"
-
-
-def figure_from(spec: dict[str, Any]) -> Figure:
-    """Return plain JSON values, "data" and "layout", as a plotly figure."""
-    require_plotly()
-    import plotly.graph_objects as go
-
-    return go.Figure(spec).update_layout(template="none")
 
 
 def base_layout(theme: Theme) -> dict[str, Any]:
@@ -152,6 +141,15 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [v for v in values if low - 1e-9 <= math.log10(v) <= high + 1e-9]
 
 
+def apart(places: Sequence[float]) -> list[float]:
+    """Choose those rising places of a logarithmic axis whose ticks have room beside each other."""
+    kept = list(places[:1])
+    for place in places[1:]:
+        if math.log10(place / kept[-1]) >= 0.09 * math.log10(places[-1] / places[0]):
+            kept.append(place)
+    return kept
+
+
 def positive(values: Iterable[float]) -> list[float | None]:
     """Return six digits of each value, None for those that a logarithmic axis cannot show."""
     return [float(f"{v:.6g}") if math.isfinite(v) and v > 0 else None for v in values]
@@ -179,11 +177,3 @@ def plain(value: float) -> str:
 def cut(name: str) -> str:
     """Return a name as a tick shows it, at most `LONGEST_TICK` characters."""
     return name if len(name) <= LONGEST_TICK else name[: LONGEST_TICK - 1] + "…"
-
-
-def filled(spec: dict[str, Any], traces: Sequence[dict[str, Any]]) -> Figure:
-    """Return a figure of a frame and what goes into its first traces."""
-    figure = figure_from(spec)
-    for trace, values in zip(figure.data, traces, strict=False):
-        trace.update(values)
-    return figure

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnc_lightning.reporting.declarations import declarations
 from dnc_lightning.reporting.files import TEMPORARY_SUFFIX, write_atomically
 from dnc_lightning.reporting.lines import (
     VERSION,
@@ -262,6 +263,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             )
     header = _read_header(folder / HEADER_FILE)
     records, problems = read_lines(folder / RECORDS_FILE)
+    problems += declarations(header)[1]
     for record in records:
         if record.matrices is not None and not zipfile.is_zipfile(folder / record.matrices):
             problems.append(f"{record.matrices} (step {record.step}) is missing or damaged")

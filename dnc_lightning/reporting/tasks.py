@@ -46,14 +46,6 @@ class TaskPairs:
     floor: float  # |cos| of two random directions, nan where absent
     curves: Mapping[str, Mapping[Metric, Table]]  # average -> metric -> [K, T]
 
-    def triangle(self, at: int) -> Table:
-        """Return |cos| at one probe as the lower triangle [T - 1, T - 1]: rows b, columns a < b."""
-        side = len(self.tasks) - 1
-        cells = np.full((side, side), np.nan)
-        for (a, b), value in zip(self.pairs, self.abs_cos[at], strict=True):
-            cells[b - 1, a] = value
-        return cells
-
 
 @dataclass(frozen=True)
 class VarianceParts:

@@ -1,13 +1,13 @@
 """Pictures of several tasks: the angles between their axes, and their curves.
 
-As those of few-shot errors, each comes as a frame (`*_spec`) and what the chosen probe, pair or
-average puts into it (`*_traces`).
+As those of few-shot errors, each comes as a frame (`*_spec`) that the page fills with the chosen
+probe, pair or average.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
     base_layout,
     cut,
-    filled,
     log_axis,
     nothing_to_draw,
     padded,
@@ -23,11 +22,8 @@ from dnc_lightning.reporting.plotting import (
     step_axis,
 )
 from dnc_lightning.reporting.tasks import TaskPairs
-from dnc_lightning.reporting.theme import LIGHT, Theme
+from dnc_lightning.reporting.theme import Theme
 from dnc_lightning.reporting.views import METRICS
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
@@ -39,53 +35,11 @@ LEAST_COSINE = 1e-3  # the axis of |cos| reaches no further
 COSINE_NAMES = ("Bound", "Measured", "Random directions")
 
 
-def task_heatmap_figure(numbers: TaskPairs, at: int = -1, theme: Theme = LIGHT) -> Figure:
-    """Draw mean |cos| of every two tasks at one probe, as the lower triangle.
+def task_heatmap_spec(numbers: TaskPairs, theme: Theme) -> dict[str, Any]:
+    """Return the frame of mean |cos| of every two tasks at one probe, as the lower triangle.
 
     The colour scale is the same for every probe, so that pictures compare.
-
-    Args:
-        numbers: What to draw.
-        at: Which probe, an index into `numbers.steps`.
-        theme: Colours.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
     """
-    return filled(task_heatmap_spec(numbers, theme), [task_heatmap_traces(numbers, at)])
-
-
-def cosine_figure(numbers: TaskPairs, pair: int = 0, theme: Theme = LIGHT) -> Figure:
-    """Draw |cos| of one pair of tasks, its bound and that of random directions over training.
-
-    Args:
-        numbers: What to draw.
-        pair: An index into `numbers.pairs`.
-        theme: Colours.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
-    """
-    return filled(cosine_spec(numbers, theme), cosine_traces(numbers, pair))
-
-
-def task_curves_figure(numbers: TaskPairs, average: str, theme: Theme = LIGHT) -> Figure:
-    """Draw CDNV (left) and directional CDNV (right) of all tasks over training.
-
-    Args:
-        numbers: What to draw.
-        average: A key of `numbers.curves`.
-        theme: Colours.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
-    """
-    spec = task_curves_spec(numbers, theme)
-    return filled(spec, task_curves_traces(numbers, average))
-
-
-def task_heatmap_spec(numbers: TaskPairs, theme: Theme) -> dict[str, Any]:
-    """Return the frame of `task_heatmap_figure` as plain JSON values."""
     names, ramp = numbers.tasks, theme.cosine_ramp
     finite = numbers.abs_cos[np.isfinite(numbers.abs_cos)]
     ceiling = max(LEAST_CEILING, math.ceil(10 * float(finite.max(initial=0)) - 1e-9) / 10)
@@ -133,18 +87,11 @@ def task_heatmap_spec(numbers: TaskPairs, theme: Theme) -> dict[str, Any]:
     return {"data": [trace], "layout": layout}
 
 
-def task_heatmap_traces(numbers: TaskPairs, at: int) -> dict[str, Any]:
-    """Return the cells of one probe, and what hovering tells of each."""
-    side = len(numbers.tasks) - 1
-    told: list[list[list[float] | None]] = [[None] * side for _ in range(side)]
-    for p, (a, b) in enumerate(numbers.pairs):
-        found = (numbers.bound[at, p], numbers.largest[at, p], numbers.dependence[p])
-        told[b - 1][a] = [*map(float, found), numbers.floor]
-    return {"z": numbers.triangle(at), "customdata": told}
-
-
 def cosine_spec(numbers: TaskPairs, theme: Theme) -> dict[str, Any]:
-    """Return the frame of `cosine_figure`; the axes are the same for every pair."""
+    """Return the frame of |cos| of two tasks, its bound and that of random directions.
+
+    They are over training, and the axes are the same for every pair.
+    """
     looks = zip(
         COSINE_NAMES,
         (theme.certificate, theme.ink, theme.muted),
@@ -177,19 +124,11 @@ def cosine_spec(numbers: TaskPairs, theme: Theme) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def cosine_traces(numbers: TaskPairs, pair: int) -> list[dict[str, Any]]:
-    """Return what one pair of tasks puts into the traces of `cosine_spec`, in their order."""
-    x = (numbers.steps + 1).tolist()
-    ends = [0.1, 10.0 * max(10, *x)]  # past both ends of the axis
-    return [
-        {"x": x, "y": positive(numbers.bound[:, pair])},
-        {"x": x, "y": positive(numbers.abs_cos[:, pair])},
-        {"x": ends, "y": positive([numbers.floor] * 2)},
-    ]
-
-
 def task_curves_spec(numbers: TaskPairs, theme: Theme) -> dict[str, Any]:
-    """Return the frame of `task_curves_figure`: both panels have the same axes."""
+    """Return the frame of CDNV (left) and directional CDNV (right) of all tasks over training.
+
+    Both panels have the same axes.
+    """
     mode = "lines+markers" if len(numbers.steps) <= FEW_POINTS else "lines"
     many = len(numbers.tasks) > MOST_COLOURS
     traces = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from dnc_lightning.reporting.plotting import (
     FEW_POINTS,
     base_layout,
     cut,
-    figure_from,
-    filled,
     log_axis,
     padded,
     positive,
@@ -20,43 +18,13 @@ from dnc_lightning.reporting.plotting import (
 )
 from dnc_lightning.reporting.tasks import EXTREMES, PARTS, VarianceParts
 from dnc_lightning.reporting.tasks_figures import SYMBOLS
-from dnc_lightning.reporting.theme import LIGHT, Theme
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from dnc_lightning.reporting.theme import Theme
 
 ONE_LINE = 12  # characters of two names that stand side by side
 
 
-def variance_figure(parts: VarianceParts, at: int = -1, theme: Theme = LIGHT) -> Figure:
-    """Draw where the variance of the best, median and worst pair lies at one probe.
-
-    Args:
-        parts: What to draw.
-        at: Which probe, an index into `parts.steps`.
-        theme: Colours.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
-    """
-    return filled(variance_spec(theme), variance_traces(parts, at))
-
-
-def axis_share_figure(parts: VarianceParts, theme: Theme = LIGHT) -> Figure:
-    """Draw the part of the variance that lies on the decision axis over training.
-
-    Args:
-        parts: What to draw.
-        theme: Colours.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed.
-    """
-    return figure_from(axis_share_spec(parts, theme))
-
-
 def variance_spec(theme: Theme) -> dict[str, Any]:
-    """Return the frame of `variance_figure`: one stack of bars per part, on the axis first."""
+    """Return the frame of the variance of each pair: a bar of parts, that on the axis first."""
     colours = (theme.directional_cdnv, *(theme.cdnv_ramp[i] for i in (4, 3, 2, 1)))
     traces = [
         {
@@ -98,7 +66,7 @@ def variance_traces(parts: VarianceParts, at: int) -> list[dict[str, Any]]:
 
 
 def axis_share_spec(parts: VarianceParts, theme: Theme) -> dict[str, Any]:
-    """Return `axis_share_figure` as plain JSON values."""
+    """Return the part of the variance that lies on the decision axis over training."""
     mode = "lines+markers" if len(parts.steps) <= FEW_POINTS else "lines"
     looks = list(zip(EXTREMES, ("dot", "solid", "dash"), SYMBOLS, strict=False))
     if all(len(pairs) == 1 for pairs in parts.pairs):

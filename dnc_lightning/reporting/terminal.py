@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from dnc_lightning.reporting.compare_numbers import (
     Fall,
     Numbers,
@@ -16,8 +18,11 @@ from dnc_lightning.reporting.compare_numbers import (
 )
 from dnc_lightning.reporting.facts import remarks
 from dnc_lightning.reporting.few_shot_figures import bound_words, measured_words
+from dnc_lightning.reporting.further import reference_words
 from dnc_lightning.reporting.records import Run
+from dnc_lightning.reporting.series import Further, further
 from dnc_lightning.reporting.views import duration, views
+from dnc_lightning.reporting.words import change, in_digits
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,6 +55,8 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
         console.print(run_table(run))
         for line in across_lines(run):
             console.print(f"  {escape(line)}")
+        if found := further(run):
+            console.print(further_table(found))
     cautions = [f"{r.text} ({r.when})" for r in remarks(run.records, "warnings")]
     for text in [*cautions, *run.problems]:
         console.print(f"  [yellow]![/] {escape(text)}")
@@ -70,6 +77,47 @@ def run_table(run: Run) -> Table:
         cells = [f"[green]{w}[/]" if i == 2 and falls else w for i, w in enumerate(words)]
         table.add_row(*cells)
     return table
+
+
+def further_table(found: Sequence[Further]) -> Table:
+    """Return the table of the series that the other one does not show.
+
+    Of a number a shot the middle one stands for all, of an array its extremes at the last probe.
+    """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", collapse_padding=True)
+    table.add_column("Further", overflow="fold")
+    for title in ("task", "first → last", "change", "best", "compare"):
+        table.add_column(title, justify="left" if title == "task" else "right")
+    several = len({entry.place.encoder for entry in found} - {None}) > 1
+    for entry in found:
+        series, place = entry.series, entry.place
+        parts = (place.encoder if several else None, place.task)
+        where = " · ".join(part for part in parts if part)
+        beside = ", ".join(reference_words(entry))
+        for track in entry.tracks():
+            moved = change(track.first, track.last, series)
+            first, last = (in_digits(v, series.digits) for v in (track.first, track.last))
+            best = "" if track.best is None else in_digits(track.best[1], series.digits)
+            text = f"[green]{moved.text}[/]" if moved.better else moved.text
+            unit = f" ({series.unit})" if series.unit else ""
+            words = [f"{track.title}{unit}", where, f"{first} → {last}", text, best, beside]
+            table.add_row(*(w if w is text else escape(w) for w in words))
+        if entry.recorded:
+            low, high = extremes(entry)
+            size = " x ".join(str(len(names)) for names in entry.names)
+            values = f"{in_digits(low, series.digits)} to {in_digits(high, series.digits)}"
+            table.add_row(escape(f"{series.title}, {size}"), escape(where), values)
+    return table
+
+
+def extremes(found: Further) -> tuple[float, float]:
+    """Return the least and the greatest value of an array at its last probe, nan without any."""
+    values = found.values[-1][np.isfinite(found.values[-1])]
+    return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
 def titles(rows: Sequence[Numbers]) -> list[str]:

@@ -10,11 +10,20 @@ do lines of several tasks, whose colours come from one list in the order of the 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 Metric = Literal["cdnv", "directional_cdnv"]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', sans-serif"
+
+FAINT = "2e"  # 18 % as two hexadecimal digits
+ROLE_COLOURS = {
+    "standard": "cdnv",
+    "directional": "directional_cdnv",
+    "measured": "ink",
+    "bound": "certificate",
+    "reference": "muted",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Theme:
     joint: str
     theorem_4_1: str
     luthra_2025: str
+    plain: str  # a series without a role of its own
     good: str
     warning: str
     focus: str
@@ -48,6 +58,11 @@ class Theme:
     def few_shot(self, series: str) -> str:
         """Return the colour of the measured few-shot error or of one of its bounds."""
         return self.ink if series == "few_shot_error" else str(getattr(self, series))
+
+    def role(self, name: str) -> str:
+        """Return the colour of a role that a series declares; that of "plain" if it is unknown."""
+        colour = getattr(self, ROLE_COLOURS.get(name, name), self.plain)
+        return colour if isinstance(colour, str) else self.plain
 
     def ramp(self, metric: Metric) -> tuple[str, ...]:
         """Return the colours of a metric's heatmap, lowest value first."""
@@ -67,6 +82,7 @@ LIGHT = Theme(
     joint="#004d45",
     theorem_4_1="#a24bb8",
     luthra_2025="#80680a",
+    plain="#5c469f",
     good="#1f7350",
     warning="#8a5a00",
     focus="#0b63ce",
@@ -88,6 +104,7 @@ DARK = Theme(
     joint="#22917f",
     theorem_4_1="#d79be8",
     luthra_2025="#c9ae4e",
+    plain="#afa3e4",
     good="#6fcf9f",
     warning="#f0c060",
     focus="#8cc2ff",
@@ -98,7 +115,32 @@ DARK = Theme(
 )
 
 
+def _roles() -> Theme:
+    """Return names of CSS custom properties where a theme has colours."""
+    names: dict[str, Any] = {}
+    for field in fields(Theme):
+        value, name = getattr(LIGHT, field.name), f"--{field.name.replace('_', '-')}"
+        several = isinstance(value, tuple)
+        names[field.name] = tuple(f"{name}-{i}" for i in range(len(value))) if several else name
+    return Theme(**names)
+
+
+ROLES = _roles()
+"""Stands for the theme that a page is shown in: `coloured` in base.js resolves its names."""
+
+
+def faint(colour: str) -> str:
+    """Return a colour, or the name of one, as the area behind its line."""
+    if colour.startswith("--"):
+        return f"{colour}/{FAINT}"
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return f"rgba({red}, {green}, {blue}, 0.18)"
+
+
 def css_variables(theme: Theme) -> str:
-    """Return the plain colours as CSS custom properties, `--page: #f3f4f1; ...`."""
-    plain = ((field.name, getattr(theme, field.name)) for field in fields(theme))
-    return " ".join(f"--{name.replace('_', '-')}: {v};" for name, v in plain if isinstance(v, str))
+    """Return the colours as CSS custom properties, `--page: #f3f4f1; ...`."""
+    pairs: list[tuple[str, str]] = []
+    for field in fields(theme):
+        name, value = getattr(ROLES, field.name), getattr(theme, field.name)
+        pairs += zip(name, value, strict=True) if isinstance(value, tuple) else [(name, value)]
+    return " ".join(f"{name}: {value};" for name, value in pairs)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dnc_lightning.reporting.few_shot import TRACKED
 from dnc_lightning.reporting.few_shot_style import NAMES
+from dnc_lightning.reporting.places import further_keys, is_key
 from dnc_lightning.reporting.theme import LIGHT
 
 if TYPE_CHECKING:
@@ -26,8 +29,11 @@ def workspace(
     *,
     tasks: tuple[str, ...] = ("label",),
     shots: int = SHOTS,
+    header: Mapping[str, Any] = MappingProxyType({}),
 ) -> Workspace:
     """Lay out a project: collapse, few-shot certificates, pairs, orthogonality, cost.
+
+    With the header of a run each group of series that those do not show has a section too.
 
     Args:
         project: W&B project.
@@ -36,6 +42,7 @@ def workspace(
         prefix: First part of the logged keys, `ProbeCallback(name=...)`.
         tasks: Names of the tasks, with the encoder before them if there are several.
         shots: Labelled samples per class of the errors that are shown.
+        header: Of a run of the project, for the series that it declares.
 
     Returns:
         The layout, not saved.
@@ -86,13 +93,27 @@ def workspace(
         wr.LinePlot(title="Overhead", x=AXIS, y=[f"{prefix}/overhead"]),
         wr.LinePlot(title="Seconds per probe", x=AXIS, y=[f"{prefix}/seconds"]),
     ]
-    sections = {
+    sections: dict[str, list[Any]] = {
         "Decision-axis collapse": collapse,
         "Few-shot certificates": errors,
         "Pairs of classes": media,
         "Orthogonality of tasks": [across],
         "Cost of the probe": cost,
     }
+    for declared, place, keys in further_keys(header):
+        references = [place.prefix + r.value for r in declared.references if is_key(r.value)]
+        panel = wr.LinePlot(
+            title=f"{place.task}: {declared.title}" if place.task else declared.title,
+            x=AXIS,
+            y=[*keys, *references],
+            log_x=True,
+            log_y=declared.scale == "log",
+            title_x="optimizer steps",
+            title_y=declared.unit or None,
+            range_y=(declared.low, declared.high) if declared.scale == "linear" else (None, None),
+            smoothing_type="none",
+        )
+        sections.setdefault(declared.group, []).append(panel)
     return ws.Workspace(
         entity=entity,
         project=project,

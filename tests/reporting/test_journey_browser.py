@@ -80,6 +80,7 @@ def test_every_control_answers_to_the_mouse(
     charts = ("collapse", "tightness", "task-heatmap", "variance-bars", "cdnv")
     light = [page(paper.format(chart)) for chart in charts]
     click(page, "#theme")
-    page.wait(f"return document.getElementById('cdnv').layout.paper_bgcolor !== '{light[-1]}'")
+    for chart, before in zip(charts, light, strict=True):  # they are drawn one a frame
+        page.wait(f"{paper.format(chart)} !== '{before}'")
     assert not set(light) & {page(paper.format(chart)) for chart in charts}
     assert page("return document.documentElement.scrollWidth") <= width

@@ -18,10 +18,9 @@ import pytest
 from dnc_lightning.reporting import read_run
 from dnc_lightning.reporting.facts import remarks, run_facts
 from dnc_lightning.reporting.figures import (
-    collapse_figure,
     collapse_spec,
     heat,
-    pair_figure,
+    pair_spec,
 )
 from dnc_lightning.reporting.html import write_report
 from dnc_lightning.reporting.plotting import log_ticks, plotly_script
@@ -38,6 +37,7 @@ from dnc_lightning.reporting.views import (
     views,
     worst_classes,
 )
+from tests.reporting.figures import as_figure
 
 MakeRun = Callable[..., Path]
 
@@ -234,12 +234,11 @@ def test_every_picture_is_a_valid_figure(
 ) -> None:
     run = read_run(make_run(**options))
     view = views(run)[0]
-    figure = collapse_figure(curves(run, view, "mean"), theme)
+    figure = as_figure(collapse_spec(curves(run, view, "mean"), theme))
     assert [trace.name for trace in figure.data][:2] == ["CDNV", "Directional CDNV"]
     assert figure.data[1].line.color == theme.directional_cdnv
     matrix = run.matrices(run.records[-1])["backbone/label/cdnv"]
-    heatmap = pair_figure(matrix, view.classes, "cdnv", log_bounds(matrix), theme).data[0]
-    np.testing.assert_array_equal(heatmap.customdata, matrix)
+    heatmap = as_figure(pair_spec(view.classes, "cdnv", log_bounds(matrix), theme)).data[0]
     assert heatmap.y[0] == "T-shirt/top"
 
 

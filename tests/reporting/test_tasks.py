@@ -20,14 +20,15 @@ from dnc_lightning.reporting.html import write_report
 from dnc_lightning.reporting.records import Record, RecordWriter
 from dnc_lightning.reporting.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
 from dnc_lightning.reporting.tasks_figures import (
-    cosine_figure,
     cosine_spec,
-    task_curves_figure,
-    task_heatmap_figure,
+    task_curves_spec,
+    task_curves_traces,
+    task_heatmap_spec,
 )
-from dnc_lightning.reporting.tasks_variance import axis_share_figure, variance_figure
+from dnc_lightning.reporting.tasks_variance import axis_share_spec, variance_spec, variance_traces
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
 from dnc_lightning.reporting.views import views
+from tests.reporting.figures import as_figure
 from tests.reporting.task_runs import FLOOR, add_tasks
 
 MakeRun = Callable[..., Path]
@@ -55,6 +56,10 @@ def parts_of(run: Run, task: int = 0, max_probes: int = 10**6) -> VarianceParts:
     parts = variance_parts(run, views(run)[task], max_probes=max_probes)
     assert parts is not None
     return parts
+
+
+def task_curves(numbers: TaskPairs, average: str, theme: Theme = LIGHT) -> Any:
+    return as_figure(task_curves_spec(numbers, theme), task_curves_traces(numbers, average))
 
 
 def page_data(path: Path) -> dict[str, Any]:
@@ -126,9 +131,6 @@ def test_a_probe_without_values_is_a_gap(run: Run) -> None:
     numbers = pairs_of(gap)
     assert np.isnan(numbers.abs_cos[2]).all()
     assert np.isfinite(numbers.abs_cos[[1, 3]]).all()
-    figure = cosine_figure(numbers, 1)
-    assert figure.data[1].y[2] is None
-    assert math.isnan(task_heatmap_figure(numbers, 2).data[0].z[0][0])
     assert len(parts_of(gap).steps) == len(records) - 1
 
 
@@ -178,29 +180,25 @@ def test_the_pictures_hold_the_numbers(run: Run, theme: Theme) -> None:
     last = run.records[-1].scalars
     key = "probe/orthogonality/{}/{}"
 
-    heatmap = task_heatmap_figure(numbers, -1, theme).data[0]
+    heatmap = as_figure(task_heatmap_spec(numbers, theme)).data[0]
     assert (list(heatmap.x), list(heatmap.y)) == (["colour", "shape"], ["shape", "style"])
-    cells = np.array(heatmap.z, dtype=float)
-    assert cells[0, 0] == last[key.format("colour-shape", "abs_cos")]
-    assert cells[1, 0] == last[key.format("colour-style", "abs_cos")]
-    assert cells[1, 1] == last[key.format("shape-style", "abs_cos")]
-    assert math.isnan(cells[0, 1])
+    assert numbers.pairs == ((0, 1), (0, 2), (1, 2))
+    for table, part in (
+        (numbers.abs_cos[-1], "abs_cos"),
+        (numbers.bound[-1], "bound"),
+        (numbers.largest[-1], "abs_cos_max"),
+        (numbers.dependence, "dependence"),
+    ):
+        names = ("colour-shape", "colour-style", "shape-style")
+        assert table.tolist() == [last[key.format(name, part)] for name in names]
     assert heatmap.zmax >= np.nanmax(numbers.abs_cos)
-    assert list(heatmap.customdata[1][1]) == [
-        last[key.format("shape-style", part)] for part in ("bound", "abs_cos_max", "dependence")
-    ] + [FLOOR]
+    assert numbers.floor == FLOOR
 
-    figure = cosine_figure(numbers, 1, theme)
-    bound, measured, floor = figure.data
-    assert list(bound.x) == [record.step + 1 for record in run.records]
-    for trace, part in ((bound, "bound"), (measured, "abs_cos")):
-        np.testing.assert_allclose(
-            trace.y, run.series(key.format("colour-style", part))[1], rtol=1e-5
-        )
-    np.testing.assert_allclose(floor.y, FLOOR, rtol=1e-5)
+    bound, measured, floor = as_figure(cosine_spec(numbers, theme)).data
+    assert (bound.name, measured.name, floor.name) == ("Bound", "Measured", "Random directions")
     assert (bound.line.color, measured.line.color) == (theme.certificate, theme.ink)
 
-    curves = task_curves_figure(numbers, "median", theme).data
+    curves = task_curves(numbers, "median", theme).data
     assert [trace.name for trace in curves] == [*TASKS, *TASKS]
     for trace, metric in zip(curves, ["cdnv"] * 3 + ["directional_cdnv"] * 3, strict=True):
         recorded = run.series(f"probe/{trace.name}/{metric}_median")[1]
@@ -209,7 +207,7 @@ def test_the_pictures_hold_the_numbers(run: Run, theme: Theme) -> None:
     assert len({trace.line.color for trace in curves}) == 3
 
     parts = parts_of(run)
-    bars = variance_figure(parts, 2, theme).data
+    bars = as_figure(variance_spec(theme), variance_traces(parts, 2)).data
     recorded = run.matrices(run.records[2])["backbone/colour/variance"].astype(float)
     np.testing.assert_allclose(bars[0].x, recorded[:, 0], rtol=1e-3)
     np.testing.assert_allclose(
@@ -223,11 +221,13 @@ def test_the_pictures_hold_the_numbers(run: Run, theme: Theme) -> None:
     assert bars[0].customdata[2] == f"{100 * share:.3g} %"
     assert len({trace.marker.color for trace in bars}) == 5
 
-    lines = axis_share_figure(parts, theme).data
+    lines = as_figure(axis_share_spec(parts, theme)).data
     for trace, name in zip(lines, ("best", "median", "worst"), strict=True):
         recorded = 100 * run.series(f"probe/colour/axis_share/{name}")[1]
         np.testing.assert_allclose(trace.y, recorded, rtol=1e-5)
-    assert [trace.name for trace in axis_share_figure(parts_of(run, 1)).data] == ["Only pair"]
+    assert [trace.name for trace in as_figure(axis_share_spec(parts_of(run, 1), theme)).data] == [
+        "Only pair"
+    ]
 
 
 def test_a_picture_without_values_says_so(make_run: MakeRun) -> None:
@@ -240,8 +240,8 @@ def test_a_picture_without_values_says_so(make_run: MakeRun) -> None:
     assert math.isnan(numbers.floor)
     spec = cosine_spec(numbers, LIGHT)
     assert spec["layout"]["annotations"][0]["text"] == "No value is defined yet"
-    assert task_curves_figure(numbers, "mean").layout.annotations[0].text
-    assert task_heatmap_figure(numbers).data[0].zmax == 0.1
+    assert task_curves(numbers, "mean").layout.annotations[0].text
+    assert as_figure(task_heatmap_spec(numbers, LIGHT)).data[0].zmax == 0.1
 
 
 def contrast(one: str, two: str) -> float:
@@ -268,7 +268,7 @@ def test_more_tasks_than_colours_still_look_different(make_run: MakeRun) -> None
     for count, looks in ((12, 12), (20, 1)):
         tasks = {f"t{i}": ["no", "yes"] for i in range(count)}
         run = read_run(add_tasks(make_run(records=2, tasks=tasks)))
-        lines = task_curves_figure(pairs_of(run), "mean").data[:count]
+        lines = task_curves(pairs_of(run), "mean").data[:count]
         assert len({(line.line.color, line.line.dash) for line in lines}) == looks
         assert lines[0].showlegend == (looks > 1)
 

@@ -66,7 +66,19 @@ function change(start, now) {
 }
 
 const dark = () => (state.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-const themed = (figures) => structuredClone(figures[dark() ? "dark" : "light"]);
+
+// A copy of a figure in the colours of the theme: "--ink" is a CSS variable, two digits after "/" its opacity.
+function coloured(value, style = getComputedStyle(document.documentElement)) {
+  if (Array.isArray(value)) return value.map((item) => coloured(item, style));
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, coloured(item, style)]));
+  }
+  if (typeof value !== "string" || !value.startsWith("--")) return value;
+  const [name, opacity = ""] = value.split("/");
+  const colour = style.getPropertyValue(name).trim();
+  return colour ? colour + opacity : value;
+}
+
 const view = () => report.views.find((v) => v.encoder === state.encoder && v.task === state.task);
 const average = () => view().averages.find((a) => a.name === state.average);
 

@@ -109,27 +109,47 @@ function drawNumbers() {
 
 // ---- charts
 
+function painted(trace) {
+  const made = coloured(trace);
+  if (trace.method === undefined) return made;
+  made.visible = shown(trace.method);
+  if (made.fill) made.fillcolor = `${colour(trace.method)}2e`;
+  else made.line.color = made.marker.color = colour(trace.method);
+  return made;
+}
+
 function drawChart(id, picture, kind, words) {
-  const layout = structuredClone(report.layouts[kind][dark() ? "dark" : "light"]);
+  const layout = coloured(report.frames[kind]);
   for (const axis of ["xaxis", "yaxis"]) {
     const title = { ...layout[axis].title, ...picture.axes[axis].title };
     Object.assign(layout[axis], picture.axes[axis], { title });
   }
-  const data = picture.traces.map((trace) => {
-    const made = { ...structuredClone(trace), visible: shown(trace.method) };
-    if (made.fill) made.fillcolor = `${colour(trace.method)}2e`;
-    else made.line.color = made.marker.color = colour(trace.method);
-    return made;
-  });
+  const data = picture.traces.map(painted);
   if (!data.length) layout.annotations = [layout.nothing];
   delete layout.nothing;
-  const ends = data.filter((trace) => !trace.fill && trace.visible)
-    .map(({ name, y }) => `${name} from ${format(y[0])} to ${format(y.at(-1))}`);
-  by(id).setAttribute("aria-label", `${words}: ${ends.join("; ") || "nothing to draw"}.`);
+  describe(id, data, words);
   plot(id, data, layout);
 }
 
+function describe(id, data, words) {
+  const ends = data.filter((trace) => !trace.fill && trace.visible)
+    .map(({ name, y }) => `${name} from ${format(y[0])} to ${format(y.at(-1))}`);
+  by(id).setAttribute("aria-label", `${words}: ${ends.join("; ") || "nothing to draw"}.`);
+}
+
+function drawFurther() {
+  placeFurther(({ task }) => task === null || task === state.task).forEach(({ figure, title }, i) => {
+    const data = figure.data.map(painted);
+    const layout = coloured(figure.layout);
+    layout.showlegend = data.some(({ method }) => method === undefined);
+    data.filter(({ method }) => method !== undefined).forEach((trace) => { trace.showlegend = false; });
+    describe(`further-${i}`, data, title);
+    plot(`further-${i}`, data, layout);
+  });
+}
+
 function drawCharts() {
+  drawFurther();
   if (part()) {
     drawChart("directional_cdnv", part().directional_cdnv, CHARTS.directional_cdnv, "Directional CDNV over training");
     drawChart("cdnv", part().cdnv, CHARTS.cdnv, "CDNV over training");

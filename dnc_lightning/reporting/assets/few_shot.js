@@ -83,7 +83,7 @@ function drawFewShot() {
   by("few-shot-joint").hidden = document.querySelector("#few-shot th.joint").hidden = !recorded("joint");
   by("few-shot-band").hidden = by("few-shot-interval").hidden = !interval;
   const at = place(fewShot.steps);
-  const figures = themed(fewShot.figures);
+  const figures = coloured(fewShot.figures);
   const curve = filled(figures.shots, fewShot.atProbe[at]);
   plotWithLegend("few-shot-curve", curve);
   by("few-shot-curve").setAttribute("aria-label",

@@ -52,7 +52,7 @@ function drawCollapse() {
   by("average-note").textContent = AVERAGE_NOTES[state.average] ?? "";
   const drawn = average();
   if (!drawn) return;
-  const { data, layout } = themed(drawn.figures);
+  const { data, layout } = coloured(drawn.figure);
   const { stack, fewShot, variance } = view();
   const steps = (fewShot ?? across() ?? variance ?? stack)?.steps;
   if (steps) layout.shapes = [marker(layout, steps)];

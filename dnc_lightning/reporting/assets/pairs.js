@@ -47,7 +47,7 @@ async function plotSquare(id, data, layout) {
 
 function drawPair(metric, shown) {
   const { stack } = view();
-  const { data, layout } = themed(stack[metric].figures);
+  const { data, layout } = coloured(stack[metric].figure);
   Object.assign(data[0], { z: shown.logs, customdata: shown.values });
   const defined = shown.values.flat().some((value) => value !== null);
   if (!defined) {

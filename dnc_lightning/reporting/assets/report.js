@@ -23,7 +23,17 @@ function settle() {
 
 // ---- the page
 
-const SECTIONS = { "few-shot": drawFewShot, tasks: drawTasks, variance: drawVariance, pairs: drawPairs };
+function drawFurther() {
+  const belongs = (of, chosen) => of === null || of === chosen;
+  placeFurther(({ encoder, task }) => belongs(encoder, state.encoder) && belongs(task, state.task)).forEach((entry, i) => {
+    const { title, now, moved, since, when, square, figure } = entry;
+    by(`further-${i}`).setAttribute("aria-label", [title, now, moved, since, when].filter(Boolean).join(" "));
+    const { data, layout } = coloured(figure);
+    drawLater(`further-${i}`, () => (square ? plotSquare : plot)(`further-${i}`, data, layout));
+  });
+}
+
+const SECTIONS = { "few-shot": drawFewShot, tasks: drawTasks, variance: drawVariance, further: drawFurther, pairs: drawPairs };
 
 function draw(section = (id, work) => work()) {
   if (state.theme) document.documentElement.dataset.theme = state.theme;
@@ -91,7 +101,7 @@ let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === width) return;
   width = innerWidth;
-  if (report.views.length) soon(drawFewShot, drawTasks, drawVariance, drawPairs);
+  if (report.views.length) soon(drawFewShot, drawTasks, drawVariance, drawFurther, drawPairs);
 });
 
 function finish() {

@@ -26,7 +26,7 @@ function drawTasks() {
   if (!found) return;
   settlePair();
   setSlider("tasks-step", found);
-  const figures = themed(found.figures);
+  const figures = coloured(found.figures);
   drawTaskHeatmap(found, figures.heatmap);
   drawCosines(found, figures.cosine);
   drawTaskCurves(found, figures.curves);
@@ -161,7 +161,7 @@ function drawVariance() {
   const pairs = Object.entries(variance.pairs[at]);
   by("variance-about").textContent =
     `Within-class variance of ${pairs.length > 1 ? `the ${listed.format(pairs.map(([name]) => name))} pairs of classes` : "the only pair of classes"} of task “${task}” by directional CDNV: on the decision axis, in the widest direction orthogonal to it, in the next 9, the next 90, and in all others.`;
-  const { bars, share } = themed(variance.figures);
+  const { bars, share } = coloured(variance.figures);
   filled(bars, variance.atProbe[at]);
   bars.layout.height = 150 + 70 * pairs.length;
   by("variance-bars").style.height = `${bars.layout.height}px`;

@@ -1,0 +1,136 @@
+"""What the header of a run declares of its series, and which of them special charts draw."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from dnc_lightning.series import SHOTS, Direction, Scale, Scope, Series
+
+FURTHER = "Further numbers"  # the group of what names none
+UNDECLARED = "Recorded without a declaration: its title is made from its key."
+PAIR = "{a}-{b}"
+"""Stands in a key for two tasks."""
+CHANCE = "{chance}"
+"""Value of a reference: the error of guessing."""
+
+# What the sections on collapse, few-shot learning, variance, pairs, tasks and cost show.
+DRAWN: Mapping[Scope, tuple[str, ...]] = {
+    "task": (
+        *(f"{m}{s}" for m in ("cdnv", "directional_cdnv") for s in ("", "_median", "_unbiased")),
+        *(f"{m}_{end}" for m in ("cdnv", "directional_cdnv") for end in ("low", "high")),
+        "resolved_pairs",
+        "class_variance",
+        *(f"few_shot_error{s}/{SHOTS}" for s in ("", "_se")),
+        *(f"certificate{s}/{SHOTS}" for s in ("", "_low", "_high")),
+        *(f"{name}/{SHOTS}" for name in ("joint", "theorem_4_1", "luthra_2025")),
+        "shots_needed",
+        *(f"axis_share/{pair}" for pair in ("best", "median", "worst")),
+        "variance",
+        "variance_pairs",
+    ),
+    "tasks": (
+        *(f"{PAIR}/{part}" for part in ("abs_cos", "abs_cos_max", "bound", "dependence")),
+        PAIR,
+        "floor",
+    ),
+    "probe": ("seconds", "overhead"),
+}
+_DRAWN = {
+    scope: re.compile(
+        "|".join(
+            re.escape(key).replace(r"\{m\}", r"(\d+|\{m\})").replace(r"\{a\}\-\{b\}", "[^/]+")
+            for key in keys
+        )
+    )
+    for scope, keys in DRAWN.items()
+}
+
+
+def is_drawn(scope: Scope, key: str) -> bool:
+    """Return whether a special chart shows a series; `key` as declared or as recorded."""
+    return _DRAWN[scope].fullmatch(key) is not None
+
+
+def declarations(header: Mapping[str, Any]) -> tuple[list[Series], list[str]]:
+    """Read the series that a header declares.
+
+    Args:
+        header: Of a run; those of older runs declare none.
+
+    Returns:
+        The series in the order of the header, and what is damaged, in words: a declaration that
+        makes no sense is left out, as is a second one of a key.
+    """
+    given = header.get("series") or []
+    if not isinstance(given, list):
+        return [], [f'"series" in run.json is damaged: expected a list, got {given!r}']
+    read: dict[tuple[str, str, bool], Series] = {}
+    problems = []
+    for place, content in enumerate(given):
+        name = content.get("key") if isinstance(content, dict) else None
+        try:
+            series = _checked(Series.from_json(content))
+            if read.setdefault(_identity(series), series) is not series:
+                other = read[_identity(series)]
+                raise ValueError(f"{other.title!r} and {series.title!r} have one key")
+        except (TypeError, ValueError, AttributeError) as error:
+            which = repr(name) if isinstance(name, str) else f"number {place + 1}"
+            problems.append(
+                f"the declaration of series {which} in run.json is damaged ({error}): left out"
+            )
+    return list(read.values()), problems
+
+
+def further_declarations(header: Mapping[str, Any]) -> list[Series]:
+    """Return the declared series that no special chart shows."""
+    return [series for series in declarations(header)[0] if not is_drawn(series.scope, series.key)]
+
+
+def made_from(key: str, scope: Scope) -> Series:
+    """Return a declaration for a number that came without one."""
+    words = key.replace("_", " ").replace("/", ", ").replace(SHOTS, "").rstrip(", ")
+    return Series(
+        key=key, title=words[:1].upper() + words[1:], meaning=UNDECLARED, group=FURTHER, scope=scope
+    )
+
+
+def _identity(series: Series) -> tuple[str, str, bool]:
+    # An array may have the key of the number that sums it up.
+    return series.scope, series.key, bool(series.axes)
+
+
+def _checked(series: Series) -> Series:
+    """Check what the class takes on trust from Python, and a file may not give.
+
+    Raises:
+        ValueError: a value is none that its name allows.
+    """
+    allowed = {
+        "direction": (None, *get_args(Direction)),
+        "scale": get_args(Scale),
+        "scope": get_args(Scope),
+    }
+    for name, values in allowed.items():
+        if (value := getattr(series, name)) not in values:
+            raise ValueError(f"{name} must be one of {values}, got {value!r}")
+    texts = (series.key, series.title, series.meaning, series.group, series.unit, series.role)
+    if not all(isinstance(text, str) for text in (*texts, *series.axes)):
+        raise ValueError("texts must be strings")
+    if not isinstance(series.digits, int) or not 1 <= series.digits <= 12:
+        raise ValueError(f"digits must be 1 to 12, got {series.digits!r}")
+    for bound in (series.low, series.high):
+        if bound is not None and not _finite(bound):
+            raise ValueError(f"low and high must be numbers, got {bound!r}")
+    for reference in series.references:
+        if not isinstance(reference.name, str) or not (
+            isinstance(reference.value, str) or _finite(reference.value)
+        ):
+            raise ValueError(f"a reference is a name and a number or key, got {reference}")
+    return series
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

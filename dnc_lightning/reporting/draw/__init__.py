@@ -1,0 +1,1 @@
+"""Neutral charts as figures of a plotting library, one module for each."""

@@ -1,0 +1,69 @@
+"""What a page shows of the series that no special chart draws, as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dnc_lightning.reporting.archives import ReadMatrix
+from dnc_lightning.reporting.charts import Matrix, chart_of
+from dnc_lightning.reporting.draw.plotly import plotly_spec
+from dnc_lightning.reporting.records import Run
+from dnc_lightning.reporting.series import Further, further, grouped
+from dnc_lightning.reporting.words import change, in_digits, sentence
+
+VALUES = 200_000  # of all series together: about 2 MB
+
+
+def further_data(run: Run, read_matrix: ReadMatrix) -> list[dict[str, Any]]:
+    """Return one entry for each series at each place, those of a group together."""
+    rows = max(1, sum(len(record.scalars) for record in run.records[-1:]))
+    found = further(run, max_probes=VALUES // rows, read_matrix=read_matrix)
+    return [_entry(entry) for group in grouped(found).values() for entry in group]
+
+
+def _entry(found: Further) -> dict[str, Any]:
+    series, tracks, chart = found.series, found.tracks(), chart_of(found)
+    entry: dict[str, Any] = {
+        "encoder": found.place.encoder,
+        "task": found.place.task,
+        "group": series.group,
+        "title": series.title,
+        "meaning": sentence(series.meaning),
+        "square": found.kind == "matrix",
+        "when": chart.shown if isinstance(chart, Matrix) else "",
+        "figure": plotly_spec(chart),
+        "now": None,
+    }
+    if len(tracks) != 1:
+        return entry
+    (track,) = tracks
+    moved = change(track.first, track.last, series)
+    return entry | {
+        "title": track.title,
+        "now": in_digits(track.last, series.digits, series.unit),
+        "moved": moved.text if len(track.steps) > 1 else "",
+        "better": moved.better,
+        "since": _since(found),
+    }
+
+
+def _since(found: Further) -> str:
+    """Where a number started, what was best of it and what it compares with, in words."""
+    series, (track,) = found.series, found.tracks()
+    parts: list[str] = []
+    if len(track.steps) > 1:
+        parts.append(f"from {in_digits(track.first, series.digits)} at step {track.steps[0]:,}")
+    if track.best is not None and track.best[1] != track.last:
+        step, value = track.best
+        parts.append(f"best {in_digits(value, series.digits)} at step {step:,}")
+    return "; ".join([*parts, *reference_words(found)])
+
+
+def reference_words(found: Further) -> Sequence[str]:
+    """Return each reference and its value, at the last probe where it changes."""
+    digits = found.series.digits
+    return [
+        f"{name} {in_digits(value if isinstance(value, float) else float(value[-1]), digits)}"
+        for name, value in found.references
+    ]

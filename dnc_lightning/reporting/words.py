@@ -1,0 +1,68 @@
+"""Numbers in words, for the page and the terminal alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dnc_lightning.series import Series
+
+NONE = "\N{EN DASH}"
+SMALL, LARGE = 1e-4, 1e6  # outside, numbers have exponents
+LEAST_CHANGE = 0.005  # of the first value
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a number moved from its first probe to its last."""
+
+    text: str  # "↓ 4.20x", "↑ 0.220", "unchanged"; empty where one of both is undefined
+    better: bool | None  # None where neither direction is, or it did not move
+
+
+def in_digits(value: float, digits: int = 3, unit: str = "") -> str:
+    """Return a value with so many significant digits, and its unit; a dash where undefined.
+
+    Example:
+        >>> in_digits(0.03711), in_digits(12345.6), in_digits(9.9996), in_digits(2e-7, 2, "s")
+        ('0.0371', '12,346', '10.0', '2.0e-07 s')
+    """
+    if not math.isfinite(value):
+        return NONE
+    size = abs(float(f"{value:.{digits - 1}e}"))
+    if size and not SMALL <= size < LARGE:
+        text = f"{value:.{digits - 1}e}"
+    elif size:
+        text = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+    else:
+        text = "0"
+    return text + (unit if unit == "%" else f" {unit}" if unit else "")
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def change(first: float, last: float, series: Series) -> Change:
+    """Compare a number with what it was: by a factor on a logarithmic scale, else the difference.
+
+    Args:
+        first: At the first probe.
+        last: At the last probe.
+        series: The declaration: what is better, the scale, the digits.
+    """
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return Change("", None)
+    if series.scale == "log" and first > 0 and last > 0:
+        factor = max(first, last) / min(first, last)
+        size, moved = factor - 1, f"{in_digits(factor)}\N{MULTIPLICATION SIGN}"
+    else:
+        difference = abs(last - first)
+        size, moved = difference / max(1e-300, abs(first)), in_digits(difference, series.digits)
+    if size < LEAST_CHANGE:
+        return Change("unchanged", None)
+    better = (last > first) == (series.direction == "higher")
+    arrow = "↑" if last > first else "↓"
+    return Change(f"{arrow} {moved}", None if series.direction is None else better)
