@@ -16,6 +16,9 @@ SHOTS = "{m}"
 PAIR = "{a}-{b}"
 """Stands in a key for every two tasks."""
 
+FURTHER = "Further numbers"
+"""The group of what names none."""
+
 CHANCE = "{chance}"
 """Value of a reference: the error of guessing among the classes of an episode."""
 
@@ -30,8 +33,19 @@ class Reference:
     def number(self, classes: int, ways: int | None = None) -> float | None:
         """The value for a task of C classes and episodes of `ways`; None where a key stands."""
         if self.value == CHANCE:
-            return 1 - 1 / (ways or classes) if ways or classes else None
+            return chance(ways, classes)
         return None if isinstance(self.value, str) else float(self.value)
+
+    @property
+    def key(self) -> str | None:
+        """The key of a series that is drawn as the line; None for a number."""
+        return self.value if isinstance(self.value, str) and self.value != CHANCE else None
+
+
+def chance(ways: int | None, classes: int) -> float | None:
+    """Return the error of guessing among the classes of an episode; None where they are unknown."""
+    told_apart = min(int(ways), classes) if ways and classes else int(ways or classes)
+    return 1 - 1 / told_apart if told_apart > 1 else None
 
 
 @dataclass(frozen=True)

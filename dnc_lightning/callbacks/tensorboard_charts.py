@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.reporting.few_shot import TRACKED
-from dnc_lightning.reporting.places import further_keys, is_key
+from dnc_lightning.reporting.places import further_keys
 from dnc_lightning.reporting.records import Run
 from dnc_lightning.reporting.views import METRICS
 
@@ -38,7 +38,7 @@ def write_layout(logger: Any, probes: Sequence[Any], header: Mapping[str, Any]) 
     for series, place, logged in further_keys(header):
         of = [place.encoder if len(header["prefixes"]) > 1 else None, place.task]
         title = ": ".join([*filter(None, [" · ".join(filter(None, of))]), series.title])
-        beside = (place.prefix + r.value for r in series.references if is_key(r.value))
+        beside = (place.prefix + r.key for r in series.references if r.key is not None)
         charts = layout.setdefault(probes[0].log_prefix or probes[0].name, {})
         charts[title] = _lines(before + key for key in (*logged, *beside))
     logger.experiment.add_custom_scalars(layout)

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
-from dnc_lightning.series import Direction, Series
+from dnc_lightning.series import FURTHER, Direction, Series
 
 
 class TorchMetric:
@@ -66,7 +66,7 @@ def _declaration(name: str, metric: Metric) -> Series:
         title=words[:1] + words[1:].lower(),
         meaning=(type(metric).__doc__ or "").strip().partition("\n")[0]
         or f"what torchmetrics' {name} computes of features and labels",
-        group="Further metrics",
+        group=FURTHER,
         low=low,
         high=high,
         direction=better.get(metric.higher_is_better),

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from dnc_lightning.reporting.charts import Chart, Matrix, Rule, chart_of, comparison_of, positions
 from dnc_lightning.reporting.compare_numbers import band, plain_mean
 from dnc_lightning.reporting.compare_runs import Group
-from dnc_lightning.reporting.declarations import FURTHER
 from dnc_lightning.reporting.series import Further, further
 from dnc_lightning.reporting.views import unique_names
-from dnc_lightning.series import Series
+from dnc_lightning.series import FURTHER, Series
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 

@@ -7,14 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from dnc_lightning.series import SHOTS, Direction, Scale, Scope, Series
+from dnc_lightning.series import FURTHER, PAIR, SHOTS, Direction, Scale, Scope, Series
 
-FURTHER = "Further numbers"  # the group of what names none
 UNDECLARED = "Recorded without a declaration: its title is made from its key."
-PAIR = "{a}-{b}"
-"""Stands in a key for two tasks."""
-CHANCE = "{chance}"
-"""Value of a reference: the error of guessing."""
 
 # What the sections on collapse, few-shot learning, variance, pairs, tasks and cost show.
 DRAWN: Mapping[Scope, tuple[str, ...]] = {

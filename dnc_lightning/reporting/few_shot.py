@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dnc_lightning.reporting.records import Record, Run
 from dnc_lightning.reporting.views import View, moment, thinned
+from dnc_lightning.series import chance
 
 Series = Literal["few_shot_error", "certificate", "joint", "theorem_4_1", "luthra_2025"]
 
@@ -94,9 +95,3 @@ def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
 def _table(records: Sequence[Record], keys: Sequence[str]) -> NDArray[np.float64]:
     rows = [[record.scalars.get(key, math.nan) for key in keys] for record in records]
     return np.array(rows, dtype=np.float64).reshape(len(records), len(keys))
-
-
-def chance(ways: int | None, classes: int) -> float | None:
-    """Return the error of guessing among the classes of an episode; None where they are unknown."""
-    told_apart = min(int(ways), classes) if ways and classes else int(ways or classes)
-    return 1 - 1 / told_apart if told_apart > 1 else None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeGuard
+from typing import Any
 
-from dnc_lightning.reporting.declarations import CHANCE, PAIR, further_declarations
-from dnc_lightning.reporting.few_shot import chance
+from dnc_lightning.reporting.declarations import further_declarations
 from dnc_lightning.reporting.tasks import ACROSS
-from dnc_lightning.series import SHOTS, Scope, Series
+from dnc_lightning.series import PAIR, SHOTS, Scope, Series
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ def expanded(key: str, place: Place, header: Mapping[str, Any]) -> dict[str, str
     }
 
 
+def classes_of(place: Place, header: Mapping[str, Any]) -> int:
+    """Return the number of classes of a place's task; 0 where there is none."""
+    return len((header.get("tasks") or {}).get(place.task) or ())
+
+
 def along(axis: str, size: int, place: Place, header: Mapping[str, Any]) -> tuple[str, ...]:
     """Return names along an axis: of classes, shots or tasks if there are as many, else counts."""
     known: dict[str, Sequence[Any]] = {
@@ -60,19 +64,6 @@ def along(axis: str, size: int, place: Place, header: Mapping[str, Any]) -> tupl
     }
     names = known.get(axis, ())
     return tuple(map(str, names if len(names) == size else range(1, size + 1)))
-
-
-def level(value: float | str, place: Place, header: Mapping[str, Any]) -> float | None:
-    """Return the value of a reference that is a number or chance, None for the key of a series."""
-    if value == CHANCE:
-        classes = (header.get("tasks") or {}).get(place.task) or ()
-        return chance(header.get("ways"), len(classes))
-    return None if isinstance(value, str) else float(value)
-
-
-def is_key(value: float | str) -> TypeGuard[str]:
-    """Return whether a reference names a series."""
-    return isinstance(value, str) and value != CHANCE
 
 
 def further_keys(header: Mapping[str, Any]) -> list[tuple[Series, Place, list[str]]]:

@@ -11,18 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.reporting.archives import ReadMatrix, read_one
-from dnc_lightning.reporting.declarations import (
-    FURTHER,
-    PAIR,
-    further_declarations,
-    is_drawn,
-    made_from,
-)
-from dnc_lightning.reporting.places import Place, along, expanded, is_key, level, places
+from dnc_lightning.reporting.declarations import further_declarations, is_drawn, made_from
+from dnc_lightning.reporting.places import Place, along, classes_of, expanded, places
 from dnc_lightning.reporting.records import Record, Run
 from dnc_lightning.reporting.tasks import ACROSS
 from dnc_lightning.reporting.views import moment, thinned
-from dnc_lightning.series import SHOTS, Series
+from dnc_lightning.series import FURTHER, PAIR, SHOTS, Series
 
 Kind = Literal["line", "lines", "curve", "matrix"]
 MOST_LINES = 24  # of one chart
@@ -173,10 +167,10 @@ def _references(
     series: Series, place: Place, header: Mapping[str, Any], records: Sequence[Record]
 ) -> Iterator[tuple[str, float | NDArray[np.float64]]]:
     for reference in series.references:
-        if (found := level(reference.value, place, header)) is not None:
+        if (found := reference.number(classes_of(place, header), header.get("ways"))) is not None:
             yield reference.name, found
-        elif is_key(reference.value):
-            key = place.prefix + reference.value
+        elif reference.key is not None:
+            key = place.prefix + reference.key
             values = np.array([record.scalars.get(key, math.nan) for record in records])
             if np.isfinite(values).any():
                 yield reference.name, values
@@ -213,7 +207,8 @@ def _array(
         references=tuple(
             (r.name, value)
             for r in series.references
-            if (value := level(r.value, place, run.header)) is not None
+            if (value := r.number(classes_of(place, run.header), run.header.get("ways")))
+            is not None
         ),
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnc_lightning.reporting.few_shot import TRACKED
 from dnc_lightning.reporting.few_shot_style import NAMES
-from dnc_lightning.reporting.places import further_keys, is_key
+from dnc_lightning.reporting.places import further_keys
 from dnc_lightning.reporting.theme import LIGHT
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def workspace(
         "Cost of the probe": cost,
     }
     for declared, place, keys in further_keys(header):
-        references = [place.prefix + r.value for r in declared.references if is_key(r.value)]
+        references = [place.prefix + r.key for r in declared.references if r.key is not None]
         panel = wr.LinePlot(
             title=f"{place.task}: {declared.title}" if place.task else declared.title,
             x=AXIS,
