@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.probe.weights import Average, same_weights
-
-if TYPE_CHECKING:
-    from dnc_lightning.callbacks.probe_callback import ProbeCallback
 
 
 def averagers(trainer: Trainer) -> list[Any]:
@@ -20,7 +18,7 @@ def averagers(trainer: Trainer) -> list[Any]:
     return [c for c in trainer.callbacks if hasattr(c, "_average_model")]  # type: ignore[attr-defined]
 
 
-def averages_of(probe: ProbeCallback, trainer: Trainer, module: nn.Module) -> tuple[Average, ...]:
+def averages_of(probe: RunState, trainer: Trainer, module: nn.Module) -> tuple[Average, ...]:
     """Name the averages of a Trainer: "averaged", or "averaged-1", ... where there are several."""
     found = averagers(trainer)
     names = ["averaged"] if len(found) == 1 else [f"averaged-{k + 1}" for k in range(len(found))]
@@ -30,7 +28,7 @@ def averages_of(probe: ProbeCallback, trainer: Trainer, module: nn.Module) -> tu
     )
 
 
-def _current(callback: Any, probe: ProbeCallback, module: nn.Module) -> nn.Module | None:
+def _current(callback: Any, probe: RunState, module: nn.Module) -> nn.Module | None:
     """The average as it is now, None before the first update, which may be late.
 
     An average that has not begun is a copy of some weights: those in hand at the start, and later
@@ -55,7 +53,7 @@ class ActsFirst(Callback):
     steps that takes statistics for BatchNorm.
     """
 
-    def __init__(self, probe: ProbeCallback) -> None:
+    def __init__(self, probe: RunState) -> None:
         self.probe = probe
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +69,7 @@ class ActsFirst(Callback):
                 callback.on_last_probe(trainer, pl_module)
 
 
-def put_in_order(probe: ProbeCallback, trainer: Trainer) -> None:
+def put_in_order(probe: RunState, trainer: Trainer) -> None:
     """Let `probe` act after all averages were updated, but before they replace the weights.
 
     Where no callback keeps an average the order stays as the user chose it.

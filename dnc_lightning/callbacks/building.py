@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -11,16 +11,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from dnc_lightning.callbacks.averaging import averages_of
+from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.instruments import Settings, find_instruments
 from dnc_lightning.probe.engine import ProbeEngine
 
-if TYPE_CHECKING:
-    from dnc_lightning.callbacks.probe_callback import ProbeCallback
 
-
-def build_engine(
-    callback: ProbeCallback, trainer: Trainer, pl_module: LightningModule
-) -> ProbeEngine:
+def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModule) -> ProbeEngine:
     """Find the encoders, decode the images, and try both on a few of them.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import torch
@@ -11,17 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 
 from dnc_lightning.callbacks.clock import counted_in
 from dnc_lightning.callbacks.identity import fingerprint
+from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.functional.summary import TARGET_ERROR
 from dnc_lightning.instruments import declared
 from dnc_lightning.version import __version__
 
-if TYPE_CHECKING:
-    from dnc_lightning.callbacks.probe_callback import ProbeCallback
 
-
-def run_header(
-    callback: ProbeCallback, trainer: Trainer, pl_module: LightningModule
-) -> dict[str, Any]:
+def run_header(callback: RunState, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """Describe probe, encoders and machine in plain JSON."""
     engine, probe = callback.engine_, callback.probe
     tasks = probe.tasks
@@ -59,6 +55,6 @@ def run_header(
             "lightning": str(lightning.__version__),
             "torch": str(torch.__version__),
         },
-        "fingerprint": fingerprint(callback),
+        "fingerprint": fingerprint(engine, probe, callback.preprocess),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

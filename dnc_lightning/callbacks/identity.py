@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from textwrap import shorten
 from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torchmetrics
 
 from dnc_lightning.instruments import BUILT_IN, TorchMetric
 from dnc_lightning.probe.bank import ImageBank, as_float
+from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.probe_set import ProbeSet
-
-if TYPE_CHECKING:
-    from dnc_lightning.callbacks.probe_callback import ProbeCallback
 
 IMAGES, PIXELS = 8, 6  # of the probe that stand for all: those of a changed transform differ
 
@@ -42,18 +40,21 @@ _FACTS = {
 """Part -> where a header holds it. Shots and metrics are none: they only add keys."""
 
 
-def fingerprint(callback: ProbeCallback) -> dict[str, Any]:
+def fingerprint(
+    engine: ProbeEngine, probe: ProbeSet, preprocess: Callable[..., Any] | None
+) -> dict[str, Any]:
     """Describe what the values depend on and the rest of the header does not tell.
 
     The same for any number of processes, batch size and precision.
 
     Args:
-        callback: After its engine was built.
+        engine: Of the run.
+        probe: Its images and labels.
+        preprocess: What images pass through before the encoder.
 
     Returns:
         Part -> a short hash, numbers, or a dict of these; plain JSON.
     """
-    probe, engine = callback.probe, callback.engine_
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     encoders = engine.embedder.encoders
     code = {e.name: _code(e.function) for e in encoders if e.function is not None}
@@ -64,7 +65,7 @@ def fingerprint(callback: ProbeCallback) -> dict[str, Any]:
         "images": _pixels(probe),
         # What it says is comparable between equal versions alone.
         f"code of the encoders (Python {python})": code,
-        f"preprocess (Python {python})": callback.preprocess and _code(callback.preprocess),
+        f"preprocess (Python {python})": preprocess and _code(preprocess),
     }
     if engine.reduce is None and engine.bank.images is not None:
         parts["images, some of them"] = _sums(engine.bank, engine.device)

@@ -20,19 +20,16 @@ from dnc_lightning.callbacks.averaging import put_in_order
 from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.clock import drift, other_axis, step_of
 from dnc_lightning.callbacks.publish import open_records, publish, untold
-from dnc_lightning.callbacks.recorder import Recorder, RecordingCallback
+from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
 from dnc_lightning.callbacks.stale import stale_monitors
 from dnc_lightning.instruments import Instrument, find_instruments
 from dnc_lightning.probe.encoders import MissingEncoderError
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
-from dnc_lightning.probe.results import ProbeResult
-
-_RESUMED = ("last_step", "next_step", "not_before", "probe_seconds", "scores")
 
 
-class ProbeCallback(RecordingCallback):
+class ProbeCallback(RunState):
     """Watch a representation while it trains: CDNV against directional CDNV of a labelled probe.
 
     Embeds the probe before the first step, on a schedule, and at the end; logs to every logger of
@@ -132,35 +129,6 @@ class ProbeCallback(RecordingCallback):
         self.preprocess = preprocess
         self._reset()
 
-    def _reset(self) -> None:
-        self.run_dir_: Path | None = None  # folder of the records, on rank zero
-        self.last_step_ = -1  # step of the last probe
-        self.scores_: dict[str, float] = {}  # what it found, under the keys that are logged
-        self.next_step_ = 0  # no probe by the step schedule before it
-        self.not_before_ = 0  # no probe at all before it, for max_overhead
-        self.probe_seconds_ = 0.0
-        self.train_seconds_ = 0.0  # wall time of training before `_clock_` was set
-        self._clock_ = self._last_time_ = time.monotonic()
-        self._recorder_ = Recorder()
-        self._resumed_from_: Path | None = None
-        self._further_: set[str] = set()  # keys that only probes have shown, see KnownKeys
-        self.replaced_: ProbeResult | None = None  # of trained weights that an average replaced
-        self._ended_ = False  # the last probe was made
-        self._told_: set[str] = set()
-        self._found_: list[str] = []  # warnings for the next record
-        self._module_: int | None = None  # id of what was fitted last
-        self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
-
-    @property
-    def state_key(self) -> str:
-        """Tell several probes of one Trainer apart in its checkpoints."""
-        return self._generate_state_key(name=self.name)
-
-    @property
-    def records_written_(self) -> int:
-        """Records of this process so far; 0 on every rank but zero."""
-        return self._recorder_.written
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
@@ -245,25 +213,6 @@ class ProbeCallback(RecordingCallback):
             self._ended_ = True
             self._probe(trainer, final=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on as if it had not stopped."""
-        return {name: getattr(self, f"{name}_") for name in _RESUMED} | {
-            "run_dir": None if self.run_dir_ is None else str(self.run_dir_),
-            "train_seconds": self._elapsed(),
-            "given": sorted(self._given_),
-            "further": sorted(self._further_),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a checkpoint's state."""
-        self._resumed_from_ = Path(state_dict["run_dir"]) if state_dict["run_dir"] else None
-        for name in (*_RESUMED, "train_seconds"):
-            if name in state_dict:  # an earlier version kept fewer
-                setattr(self, f"{name}_", state_dict[name])
-        # Also the engine's, if it is there.
-        self._given_ |= set(state_dict.get("given", ()))
-        self._further_ |= set(state_dict.get("further", ()))
-
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
@@ -309,6 +258,3 @@ class ProbeCallback(RecordingCallback):
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in untold(problems, self._told_):
             rank_zero_warn(f"{self.name}: {problem}")
-
-    def _elapsed(self) -> float:
-        return self.train_seconds_ + time.monotonic() - self._clock_

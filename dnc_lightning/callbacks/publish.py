@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning.pytorch import LightningModule, Trainer
 
@@ -13,15 +12,13 @@ from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
 from dnc_lightning.callbacks.recorder import Recorder
+from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.probe.results import ProbeResult
 from dnc_lightning.reporting.records import Record
 
-if TYPE_CHECKING:
-    from dnc_lightning.callbacks.probe_callback import ProbeCallback
-
 
 def open_records(
-    callback: ProbeCallback,
+    callback: RunState,
     recorder: Recorder,
     trainer: Trainer,
     pl_module: LightningModule,

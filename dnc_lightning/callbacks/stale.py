@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch import Trainer
 
-if TYPE_CHECKING:
-    from dnc_lightning.callbacks.probe_callback import ProbeCallback
+from dnc_lightning.callbacks.run_state import RunState
 
 HORIZON = 1000
 """Saves that are compared with the schedule of the probes."""
 
 
-def stale_monitors(callback: ProbeCallback, trainer: Trainer) -> list[str]:
+def stale_monitors(callback: RunState, trainer: Trainer) -> list[str]:
     """Name the ModelCheckpoints that monitor a key of a probe and save at steps without one.
 
     Args:
@@ -37,7 +36,7 @@ def stale_monitors(callback: ProbeCallback, trainer: Trainer) -> list[str]:
     ]
 
 
-def _always_probed(callback: ProbeCallback, trainer: Trainer, checkpoint: Any) -> bool:
+def _always_probed(callback: RunState, trainer: Trainer, checkpoint: Any) -> bool:
     """Whether a checkpoint saves at probed steps alone; True if there is no telling."""
     try:
         every, epochs = checkpoint._every_n_train_steps, checkpoint._every_n_epochs

@@ -1,5 +1,6 @@
 """Pure tensor mathematics of directional neural collapse: torch only, no state."""
 
+from dnc_lightning.functional._class_geometry import ClassGeometry
 from dnc_lightning.functional.axes import (
     axis_cosines,
     decision_axes,
@@ -21,7 +22,7 @@ from dnc_lightning.functional.collapse import (
 )
 from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
 from dnc_lightning.functional.few_shot import ncc_error
-from dnc_lightning.functional.geometry import ClassGeometry, class_geometry
+from dnc_lightning.functional.geometry import class_geometry
 from dnc_lightning.functional.intervals import Estimate, population_estimate
 from dnc_lightning.functional.labels import coarsen, cramers_v
 from dnc_lightning.functional.orthogonality import (

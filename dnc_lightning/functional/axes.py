@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from dnc_lightning.functional._class_geometry import ClassGeometry
 from dnc_lightning.functional.collapse import directional_cdnv
-from dnc_lightning.functional.geometry import ClassGeometry
 
 
 def decision_axes(geometry: ClassGeometry) -> tuple[Tensor, Tensor]:

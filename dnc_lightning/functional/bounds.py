@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dnc_lightning.functional._class_geometry import ClassGeometry
 from dnc_lightning.functional.collapse import axis_ratio, pair_mean, variance_ratio
-from dnc_lightning.functional.geometry import ClassGeometry
 from dnc_lightning.functional.joint import joint_bound
 from dnc_lightning.functional.margins import cantelli, margin_moments
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional.geometry import ClassGeometry
+from dnc_lightning.functional._class_geometry import ClassGeometry
 
 
 def cdnv(geometry: ClassGeometry) -> Tensor:

@@ -10,15 +10,11 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._class_geometry import ClassGeometry, rescale
 from dnc_lightning.functional._moments import along_axes, common_shift, covariance_slices
 from dnc_lightning.functional._scale import unit_scale
 from dnc_lightning.functional._tiles import ClassTiles, Reduce, exact_arithmetic, wide
-from dnc_lightning.functional.geometry import (
-    ClassGeometry,
-    class_geometry,
-    needs_double,
-    rescale,
-)
+from dnc_lightning.functional.geometry import class_geometry, needs_double
 from dnc_lightning.functional.unbiased import debias
 
 Statistic = Callable[[ClassGeometry], Tensor]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional.geometry import ClassGeometry
+from dnc_lightning.functional._class_geometry import ClassGeometry
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dnc_lightning.functional._class_geometry import ClassGeometry
 from dnc_lightning.functional.bounds import BoundKind, few_shot_bounds, shots_needed
 from dnc_lightning.functional.collapse import (
     cdnv,
@@ -15,7 +16,6 @@ from dnc_lightning.functional.collapse import (
     pair_median,
     resolved_pairs,
 )
-from dnc_lightning.functional.geometry import ClassGeometry
 from dnc_lightning.functional.intervals import Statistic
 from dnc_lightning.functional.unbiased import debias
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional.geometry import ClassGeometry
+from dnc_lightning.functional._class_geometry import ClassGeometry
 
 RESOLUTION = 3.0
 """Standard errors by which two class means must differ before their pair has a CDNV."""

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from dnc_lightning import LogSpaced, ProbeCallback, ProbeSet
-from dnc_lightning.callbacks import probe_callback
+from dnc_lightning.callbacks import probe_callback, run_state
 from dnc_lightning.functional import COLLAPSE_KEYS, class_geometry, collapse_summary
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.reporting import read_run
@@ -105,7 +105,8 @@ def test_max_overhead_stretches_the_schedule(
 ) -> None:
     """By a clock of its own: a step takes 10 ms and a probe 50 ms, whatever the machine does."""
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(probe_callback, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (probe_callback, run_state):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     measure = ProbeEngine.probe
 
     def slow_probe(engine: ProbeEngine, **options: Any) -> Any:
