@@ -1,6 +1,7 @@
 """Pure tensor mathematics of directional neural collapse: torch only, no state."""
 
 from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._tiles import Reduce
 from dnc_lightning.functional.axes import (
     axis_cosines,
     decision_axes,
@@ -40,6 +41,7 @@ __all__ = [
     "Estimate",
     "Interval",
     "OrthogonalitySummary",
+    "Reduce",
     "VarianceDecomposition",
     "axis_cosines",
     "bound_summary",

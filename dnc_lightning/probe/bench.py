@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional import ClassGeometry, class_geometry, population_estimate
-from dnc_lightning.functional._tiles import Reduce
+from dnc_lightning.functional import ClassGeometry, Reduce, class_geometry, population_estimate
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.probe.labels import Task

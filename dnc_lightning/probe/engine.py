@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dnc_lightning.functional._tiles import Reduce
+from dnc_lightning.functional import Reduce
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.batches import depends_on_batch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from dnc_lightning.functional._tiles import Reduce
+from dnc_lightning.functional import Reduce
 
 ROW = 1024
 """Numbers in a row of the checksum of a tensor."""
