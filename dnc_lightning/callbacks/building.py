@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from dnc_lightning.callbacks.averaging import averages_of
 from dnc_lightning.callbacks.run_state import RunState
+from dnc_lightning.functional import Reduce
 from dnc_lightning.instruments import Settings, find_instruments
 from dnc_lightning.probe.engine import ProbeEngine
+from dnc_lightning.probe.runtime import Runtime
 
 
 def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModule) -> ProbeEngine:
@@ -32,13 +32,7 @@ def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModul
         instruments=find_instruments(callback.metrics),
         settings=Settings(callback.normalize, tuple(callback.shots), callback.ways),
         prefix=callback.log_prefix or callback.name,
-        device=trainer.strategy.root_device,
-        precision=trainer.precision_plugin.forward_context,
-        convert=trainer.precision_plugin.convert_input,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        reduce=_sum_over_ranks(trainer),
-        replicated=_is_replicated(trainer.strategy.model),
+        runtime=_runtime(trainer),
         preprocess=callback.preprocess,
     )
     engine.averages = averages_of(callback, trainer, pl_module)
@@ -55,6 +49,19 @@ def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModul
     return engine
 
 
+def _runtime(trainer: Trainer) -> Runtime:
+    """Where and how a trainer runs its module."""
+    return Runtime(
+        device=trainer.strategy.root_device,
+        precision=trainer.precision_plugin.forward_context,
+        convert=trainer.precision_plugin.convert_input,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+        reduce=_sum_over_ranks(trainer),
+        replicated=_is_replicated(trainer.strategy.model),
+    )
+
+
 def _lazy_layers(module: LightningModule) -> list[str]:
     return [
         name
@@ -63,7 +70,7 @@ def _lazy_layers(module: LightningModule) -> list[str]:
     ]
 
 
-def _sum_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
+def _sum_over_ranks(trainer: Trainer) -> Reduce | None:
     if trainer.world_size == 1:
         return None
     return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
 from dnc_lightning.probe.results import KnownKeys, ProbeResult
+from dnc_lightning.probe.runtime import Runtime
 from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 from dnc_lightning.probe.weights import Average, lent_trainer, unsettled_layers
 
@@ -70,19 +71,12 @@ class ProbeEngine:
         instruments: Sequence[Instrument],
         settings: Settings,
         prefix: str,
-        device: torch.device,
-        precision: Callable[[], AbstractContextManager[object]],
-        convert: Callable[[Tensor], Tensor],
-        rank: int,
-        world_size: int,
-        reduce: Reduce | None,
+        runtime: Runtime,
         preprocess: Callable[[nn.Module, Tensor], Tensor] | None = None,
-        replicated: bool = False,
     ) -> ProbeEngine:
-        """Find the encoders, decode rank's shard `rank::world_size`, and try them on a few images.
+        """Find the encoders, decode this process's images, and try them on a few images.
 
-        Args are those of the class and of ProbeCallback; with `replicated`, every rank holds all
-        parameters.
+        Args are those of the class and of ProbeCallback, and where the trainer runs the module.
 
         Raises:
             MissingEncoderError: an encoder that does not exist.
@@ -90,28 +84,27 @@ class ProbeEngine:
                 ambiguous layout; images that do not stack.
         """
         lookup = find_encoders(module, encoder)
-        embedder = Embedder(module, (), device, precision, convert, preprocess)
+        device, first, own = runtime.device, runtime.rank == 0, runtime.own
+        embedder = Embedder(module, (), device, runtime.precision, runtime.convert, preprocess)
         trial = ImageBank.build(
             probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
         )
         images = next(trial.batches(TRIAL_IMAGES, device))
         tried = try_encoders(module, lookup, images, pooling, embedder.trace)
         embedder.encoders = tried.encoders
-        bank = ImageBank.build(
-            probe.image, range(rank, len(probe), world_size), device, progress=rank == 0
-        )
+        bank = ImageBank.build(probe.image, range(len(probe))[own], device, progress=first)
 
         def calibration() -> ImageBank:
             positions = range(min(CALIBRATION_IMAGES, len(probe)))
-            if world_size == 1 and bank.images is not None:
+            if runtime.world_size == 1 and bank.images is not None:
                 return ImageBank(
                     probe.image, positions, bank.storage, bank.images[: len(positions)]
                 )
-            return ImageBank.build(probe.image, positions, device, progress=rank == 0)
+            return ImageBank.build(probe.image, positions, device, progress=first)
 
         return cls(
             tasks={
-                name: Task(labels=task.labels[rank::world_size].to(device), classes=task.classes)
+                name: Task(labels=task.labels[own].to(device), classes=task.classes)
                 for name, task in probe.tasks.items()
             },
             embedder=embedder,
@@ -122,16 +115,16 @@ class ProbeEngine:
             settings=settings,
             prefix=prefix,
             shards={
-                name: Shard(task.labels, torch.arange(rank, len(probe), world_size), reduce)
+                name: Shard(task.labels, torch.arange(len(probe))[own], runtime.reduce)
                 for name, task in probe.tasks.items()
-                if reduce is not None
+                if runtime.reduce is not None
             },
-            reduce=reduce,
+            reduce=runtime.reduce,
             inputs=InputCheck(module, tried.watched, images, preprocess is not None),
             message=tried.message,
             remarks=[tried.message] if tried.failed else [],
             cautions=depends_on_batch(embedder, probe.image, len(probe)),
-            ranks=None if reduce is None else Ranks(rank, reduce, device, replicated),
+            ranks=runtime.ranks,
             given=set(given_statistics(module)),
             image_shape=images.shape[1:],
             image_dtype=images.dtype if trial.images is None else trial.images.dtype,
