@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from dnc_lightning.reporting.records import Record, Run, read_run
 from recipes.outcome import METHODS, Outcome
-from recipes.reproduction_page import SETS, write_page
+from recipes.reproduction_page import SETS, check_recipes, write_page
 
 CONFIGS = Path(__file__).parent / "configs"
 REPEATED = ("simclr", "vicreg")
@@ -157,6 +157,7 @@ def main() -> None:
         "--seeds", type=int, default=2, help=f"runs of {', '.join(REPEATED)} on Factors (default 2)"
     )
     options = parser.parse_args()
+    check_recipes(METHODS)  # hours before the page needs it
     jobs = [
         Job(method, data, options.runs, seed, options.max_steps)
         for data in SETS

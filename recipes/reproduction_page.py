@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from recipes.outcome import METHODS, Outcome
@@ -16,8 +16,28 @@ SHOWN = ("simclr", "vicreg")
 TRAINED_ON = {"factors": "shape", "fashion": "label"}
 """The only task whose labels the supervised baseline sees."""
 
-AIM = {"simclr": 4.0, "vicreg": 4.0, "dino": 2.5, "dinov2": 2.5, "mae": 2.5}
-"""Ratio of the two falls on Factors from which on the page speaks of the phenomenon."""
+AIM = {"simclr": 4.0, "vicreg": 4.0, "dino": 2.5, "dinov2": 2.5, "mae": 2.5, "supervised": None}
+"""Ratio of the two falls on Factors from which on the page speaks of the phenomenon; None for the
+supervised baseline."""
+
+
+def check_recipes(methods: Iterable[str]) -> None:
+    """Refuse a recipe that the page could not speak of.
+
+    Args:
+        methods: Names of recipes.
+
+    Raises:
+        ValueError: A table of this page lacks one.
+    """
+    wanted = set(methods)
+    tables = {"METHODS in recipes/outcome.py": METHODS, "AIM in recipes/reproduction_page.py": AIM}
+    for table, known in tables.items():
+        if missing := sorted(wanted - set(known)):
+            raise ValueError(
+                f"no entry for the recipe {', '.join(map(repr, missing))} in {table}, which has "
+                f"{', '.join(known)}. Add one."
+            )
 
 
 def write_page(outcomes: Sequence[Outcome], folder: Path) -> Path:
@@ -29,7 +49,11 @@ def write_page(outcomes: Sequence[Outcome], folder: Path) -> Path:
 
     Returns:
         The page.
+
+    Raises:
+        ValueError: A run of a recipe that a table lacks, see `check_recipes`.
     """
+    check_recipes(outcome.method for outcome in outcomes)
     pictures = folder / "reproduction"
     pictures.mkdir(parents=True, exist_ok=True)
     lines = [INTRODUCTION.format(cost=_cost(outcomes))]
@@ -111,10 +135,10 @@ def _verdicts(outcomes: Sequence[Outcome]) -> list[str]:
     """Say of every method whether it shows the phenomenon here."""
     lines = []
     for outcome in outcomes:
-        if outcome.method not in AIM:
+        ratio, wanted = outcome.ratio_of_falls, AIM[outcome.method]
+        if wanted is None:
             lines.append(_baseline(outcome))
             continue
-        ratio, wanted = outcome.ratio_of_falls, AIM[outcome.method]
         name = METHODS[outcome.method]
         if ratio >= wanted:
             text = f"shows it: directional CDNV fell {ratio:.1f} times further."

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dnc_lightning.reporting.records import Record, RecordWriter, read_run
-from recipes.outcome import Outcome
-from recipes.reproduce import Job, run_all
-from recipes.reproduction_page import write_page
+from recipes.outcome import METHODS, Outcome
+from recipes.reproduce import Job, main, run_all
+from recipes.reproduction_page import AIM, write_page
 
 VALUES = {  # task -> CDNV first and last, directional CDNV first and last
     "colour": (8.0, 4.0, 1.0, 0.05),
@@ -58,6 +58,7 @@ def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
         outcome(tmp_path / "b", "vicreg", "factors", weak),
         outcome(tmp_path / "c", "dino", "factors", none, encoders=("student", "teacher")),
         outcome(tmp_path / "d", "mae", "fashion", {"label": (9.0, 3.0, 0.3, 0.2)}),
+        outcome(tmp_path / "e", "supervised", "fashion", {"label": (9.0, 3.0, 0.3, 0.1)}),
     ]
     page = write_page(outcomes, tmp_path / "docs")
     text = page.read_text()
@@ -67,10 +68,31 @@ def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
     assert "| SimCLR | 100 (30 s) | 20 → 4.47 | 4.5x | 2 → 0.0707 | 28.3x | **6.3** |" in text
     assert "| SimCLR | colour | 8 → 4 | 1 → 0.05 | 10.0 | 0.5 → 0.4 | 0.5 → 0.4 |" in text
     assert "| SimCLR | 0.6 → 0.1 | 0.080 | 1.25 | 0.6 → 0.1 (bound 0.50) |" in text
+    assert "baseline saw the labels of 'label': there CDNV fell 3.0x and directional" in text
+    assert text.count("supervised baseline saw") == 1
     assert "took 2 minutes" in text
     for data in ("factors", "fashion", "factors-angles"):
         assert f"(reproduction/{data}.png)" in text
         assert (tmp_path / "docs" / "reproduction" / f"{data}.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("recipe", "table"), [("barlow", "METHODS in recipes/outcome.py"), ("moco", "AIM in recipes")]
+)
+def test_a_recipe_without_an_aim_is_no_baseline(tmp_path, monkeypatch, recipe, table):
+    monkeypatch.setitem(METHODS, "moco", "MoCo")
+    runs = [outcome(tmp_path / name, name, "factors") for name in ("simclr", recipe)]
+    with pytest.raises(ValueError, match=f"no entry for the recipe '{recipe}' in {table}"):
+        write_page(runs, tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
+
+
+def test_nothing_is_trained_for_a_page_that_could_not_be_written(tmp_path, monkeypatch):
+    monkeypatch.delitem(AIM, "dino")
+    monkeypatch.setattr("sys.argv", ["reproduce", f"--runs={tmp_path / 'runs'}"])
+    with pytest.raises(ValueError, match="no entry for the recipe 'dino' in AIM"):
+        main()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_other_seeds_are_compared_in_a_table_of_their_own(tmp_path):
