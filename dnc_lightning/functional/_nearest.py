@@ -41,7 +41,8 @@ class Centres:
             return cls(exact, chosen, None)
         same = torch.zeros_like(near)
         for e in episodes.nonzero()[:, 0].tolist():
-            same[e] = within_rounding(exact[e] + offset, rounding)
+            distance2 = _distances(exact[e], exact[e]).square()
+            same[e] = within_rounding(exact[e] + offset, distance2, rounding)
             same[e] &= chosen[e, :, None] & chosen[e]
         return cls(exact, chosen, same)
 
@@ -109,8 +110,7 @@ def _careful(exact: Tensor, labels: Tensor, centres: Centres, e: int) -> Tensor:
 
 def _by_distance(exact: Tensor, labels: Tensor, centres: Centres, e: int) -> tuple[Tensor, Tensor]:
     """Centres equally near as a query's own, and nearer ones, bool [k, C] each."""
-    mode = "donot_use_mm_for_euclid_dist"
-    distance = torch.cdist(exact, centres.exact[e], compute_mode=mode)
+    distance = _distances(exact, centres.exact[e])
     distance.masked_fill_(~centres.chosen[e], torch.inf)
     own = distance.gather(1, labels[:, None])
     # A centre is a sum, so its digits end where those of its largest entries do.
@@ -124,3 +124,7 @@ def _by_distance(exact: Tensor, labels: Tensor, centres: Centres, e: int) -> tup
 def _tolerance(dim: int, dtype: torch.dtype) -> float:
     """Relative rounding of a sum of `dim` products."""
     return float(torch.finfo(dtype).eps * (4 + 2 * dim**0.5))
+
+
+def _distances(points: Tensor, centres: Tensor) -> Tensor:
+    return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")

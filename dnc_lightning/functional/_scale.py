@@ -26,7 +26,8 @@ def unit_scale(features: Tensor, total: Reduce) -> tuple[Tensor, int]:
     """
     largest = torch.zeros((), dtype=wide(features.device), device=features.device)
     if features.numel():
-        largest = torch.linalg.vector_norm(features, torch.inf).to(largest.dtype)
+        low, high = torch.aminmax(features)
+        largest = torch.maximum(-low, high).to(largest.dtype)
     size = float(total(largest))  # a sum of maxima is one up to the number of shards
     if size == 0 or not math.isfinite(size):
         return features, 0
@@ -53,7 +54,7 @@ def rounding(dtype: torch.dtype) -> float:
     return eps if eps > torch.finfo(torch.float32).eps else 2 * eps
 
 
-def within_rounding(points: Tensor, error: float) -> Tensor:
+def within_rounding(points: Tensor, distance2: Tensor, error: float) -> Tensor:
     """Pairs of points [C, D] that differ by no more than rounding, bool [C, C], diagonal False.
 
     Their distance is at most `error` times their norm, and at least half of its square comes from
@@ -62,11 +63,11 @@ def within_rounding(points: Tensor, error: float) -> Tensor:
 
     Args:
         points: Not centred: rounding is relative to what was computed.
+        distance2: Their squared distances [C, C], to a few digits.
         error: From `rounding`.
     """
-    norm = torch.linalg.vector_norm(points, dim=1)
-    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    near = (distance <= error * torch.maximum(norm[:, None], norm)).triu(1)
+    square = points.square().sum(1)
+    near = (distance2 <= error**2 * torch.maximum(square[:, None], square)).triu(1)
     out = torch.zeros_like(near)
     for pairs in torch.split(near.nonzero(), max(1, CHUNK_ENTRIES // points.shape[1])):
         left, right = points[pairs[:, 0]], points[pairs[:, 1]]

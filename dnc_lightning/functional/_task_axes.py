@@ -141,7 +141,9 @@ def _from_sums(name: str, sums: Tensor, shift: Tensor, error: float, choose: Cho
     distance = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist")
     # As in class_geometry: what is left of two equal means after rounding is not a distance.
     noise = (16 * torch.finfo(shift.dtype).eps) ** 2 * spread
-    apart = (distance.square() > noise[:, None] + noise) & ~within_rounding(mean + shift, error)
+    distance2 = distance.square()
+    apart = distance2 > noise[:, None] + noise
+    apart &= ~within_rounding(mean + shift, distance2, error)
     resolved = (apart & present[:, None] & present).triu(1)
     missing = len(count) * (len(count) - 1) // 2 - int(resolved.sum())
     if missing:

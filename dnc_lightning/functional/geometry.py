@@ -148,7 +148,7 @@ def _plug_in(
     # What is left of two equal means is of the size of what rounding does to sums of residuals,
     # and of what it did to the features themselves.
     noise = (16 * torch.finfo(data.dtype).eps) ** 2 * (variance + square)
-    apart = (distance2 > noise[:, None] + noise) & ~within_rounding(mean, error)
+    apart = (distance2 > noise[:, None] + noise) & ~within_rounding(mean, distance2, error)
     apart &= present[:, None] & present
     noise = noise + error**2 * mean.square().sum(1)
     spread = variance[:, None] + variance <= noise[:, None] + noise
