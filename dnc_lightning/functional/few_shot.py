@@ -113,14 +113,14 @@ def ncc_errors(
     errors = torch.zeros(len(shots), episodes, dtype=wide(device), device=device)
     with exact_arithmetic(device):
         scaled, _ = unit_scale(features, reduce)
-        offset = reduce(scaled.to(wide(device)).sum(0)) / len(everyone)
+        offset = reduce(scaled.sum(0, dtype=wide(device))) / len(everyone)
         # A comparison with nan is False, and "not farther" would read as right.
         if not bool(offset.isfinite().all()):
             nothing = features.new_full((len(shots),), torch.nan, dtype=torch.float32)
             return nothing, nothing.clone()
         # The last row stands for samples of other processes.
-        table = torch.cat([scaled.to(wide(device)) - offset, offset.new_zeros(1, len(offset))])
-        exact = table[:-1]
+        table = offset.new_zeros(len(scaled) + 1, len(offset))
+        exact = torch.sub(scaled, offset, out=table[:-1])
         data = exact.float()
         own = torch.nn.functional.one_hot(labels, classes).to(table.dtype)
         chunk = max(1, CHUNK_ELEMENTS // (max(len(data), 1) * classes))
