@@ -106,7 +106,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from dnc_lightning.reporting.compare import write_comparison
+    from dnc_lightning.reporting.compare.page import write_comparison
     from dnc_lightning.reporting.compare_runs import find_runs
     from dnc_lightning.reporting.html import write_report
 
@@ -126,7 +126,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _figures(options: argparse.Namespace) -> int:
     from dnc_lightning.reporting.compare_runs import find_runs
-    from dnc_lightning.reporting.paper import write_figures
+    from dnc_lightning.reporting.paper.figures import write_figures
 
     found = find_runs(options.runs, options.label)
     if found.runs:
@@ -138,8 +138,8 @@ def _figures(options: argparse.Namespace) -> int:
 
 
 def _workspace(options: argparse.Namespace) -> int:
-    from dnc_lightning.reporting.places import places
-    from dnc_lightning.reporting.records import read_header
+    from dnc_lightning.records.store import read_header
+    from dnc_lightning.reporting.read.places import places
     from dnc_lightning.reporting.workspace import logged_in, workspace, workspace_json
 
     header = read_header(options.run) if options.run else {}

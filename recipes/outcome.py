@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean
 
-from dnc_lightning.reporting.records import Run
+from dnc_lightning.records.store import Run
 
 METHODS = {
     "simclr": "SimCLR",

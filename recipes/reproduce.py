@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from dnc_lightning.reporting.records import Record, Run, read_run
+from dnc_lightning.records.store import Record, Run, read_run
 from recipes.outcome import METHODS, Outcome
 from recipes.reproduction_page import SETS, check_recipes, write_page
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dnc_lightning.cli import main
-from dnc_lightning.reporting.records import RECORDS_FILE, read_run
+from dnc_lightning.records.store import RECORDS_FILE, read_run
 from tests.reporting.conftest import write_run
 
 ROOT = Path(__file__).parents[1]
@@ -184,7 +184,7 @@ def test_a_missing_package_is_named_with_its_extra(
 WRITES = """
 import sys
 import numpy as np
-from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from dnc_lightning.records.store import Record, RecordWriter, read_run
 source = read_run(sys.argv[1])
 writer = RecordWriter(sys.argv[2])
 writer.open({k: v for k, v in source.header.items() if k != "version"})

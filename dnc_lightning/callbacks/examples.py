@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.labels import Task
-from dnc_lightning.reporting.examples import member
-from dnc_lightning.reporting.files import write_atomically
-from dnc_lightning.reporting.records import EXAMPLES_FILE
+from dnc_lightning.records.files import write_atomically
+from dnc_lightning.records.store import EXAMPLES_FILE
+from dnc_lightning.reporting.read.examples import member
 
 EXAMPLES = 4  # of each class
 THUMBNAIL = 48  # pixels, height and width at most

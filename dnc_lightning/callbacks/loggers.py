@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
-from dnc_lightning.reporting.paper_probe import probe_pictures
-from dnc_lightning.reporting.records import Record, Run
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.paper.probe import probe_pictures
 
 
 def run_folder(trainer: Trainer) -> Path:

@@ -14,7 +14,7 @@ from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_log
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.probe.results import ProbeResult
-from dnc_lightning.reporting.records import Record
+from dnc_lightning.records.store import Record
 
 
 def open_records(

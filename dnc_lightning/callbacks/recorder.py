@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from dnc_lightning.callbacks.identity import changes
-from dnc_lightning.reporting.holding import Hold
-from dnc_lightning.reporting.records import (
+from dnc_lightning.records.holding import Hold
+from dnc_lightning.records.store import (
     RECORDS_FILE,
     Record,
     RecordWriter,

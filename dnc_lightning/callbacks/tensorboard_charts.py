@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import TRACKED
-from dnc_lightning.reporting.places import further_keys
-from dnc_lightning.reporting.records import Run
-from dnc_lightning.reporting.views import METRICS
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.read.few_shot import TRACKED
+from dnc_lightning.reporting.read.places import further_keys
+from dnc_lightning.reporting.read.views import METRICS
 
 
 def write_layout(logger: Any, probes: Sequence[Any], header: Mapping[str, Any]) -> None:

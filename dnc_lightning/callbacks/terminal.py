@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from dnc_lightning.reporting.records import read_run
+from dnc_lightning.records.store import read_run
 from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
 
 

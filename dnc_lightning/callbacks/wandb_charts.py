@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import SERIES, few_shot
-from dnc_lightning.reporting.few_shot_style import NAMES
-from dnc_lightning.reporting.places import further_keys
-from dnc_lightning.reporting.records import Run
-from dnc_lightning.reporting.views import METRICS, View, views, worst_classes
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.page.few_shot_style import NAMES
+from dnc_lightning.reporting.read.few_shot import SERIES, few_shot
+from dnc_lightning.reporting.read.places import further_keys
+from dnc_lightning.reporting.read.views import METRICS, View, views, worst_classes
 
 AXIS = "trainer/global_step"
 MOST_CLASSES = 100  # of a table: W&B shows 10,000 rows

@@ -1,5 +1,5 @@
 """From records on disk to pictures, with numpy and plotly alone."""
 
-from dnc_lightning.reporting.records import Record, RecordWriter, Run, read_run
+from dnc_lightning.records.store import Record, RecordWriter, Run, read_run
 
 __all__ = ["Record", "RecordWriter", "Run", "read_run"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dnc_lightning.reporting.records import HEADER_FILE, RECORDS_FILE, Run, read_run
-from dnc_lightning.reporting.views import View, views
+from dnc_lightning.records.store import HEADER_FILE, RECORDS_FILE, Run, read_run
+from dnc_lightning.reporting.read.views import View, views
 
 # A part of a path, or the end of one, that only counts repetitions: "seed0", "vit_seed=1", "3".
 SEED = re.compile(r"(?:^|[-_. ])(?:seed|rep|repeat|trial|s)[-_=]?\d+$|^\d+$", re.IGNORECASE)

@@ -13,13 +13,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dnc_lightning.reporting.facts import Remark, remarks, run_facts
-from dnc_lightning.reporting.files import write_atomically
-from dnc_lightning.reporting.page_data import page_data
-from dnc_lightning.reporting.plotting import plotly_script
-from dnc_lightning.reporting.records import Run, read_run
+from dnc_lightning.records.files import write_atomically
+from dnc_lightning.records.store import Run, read_run
+from dnc_lightning.reporting.draw.axes import plotly_script
+from dnc_lightning.reporting.page.data import page_data
+from dnc_lightning.reporting.read.facts import Remark, remarks, run_facts
+from dnc_lightning.reporting.read.views import moment, views
 from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
-from dnc_lightning.reporting.views import moment, views
 
 SCRIPTS = (
     "base.js",

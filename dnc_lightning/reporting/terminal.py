@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc_lightning.reporting.compare_numbers import (
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.compare.numbers import (
     Fall,
     Numbers,
     geometric_mean,
@@ -16,12 +17,11 @@ from dnc_lightning.reporting.compare_numbers import (
     orthogonality,
     overhead,
 )
-from dnc_lightning.reporting.facts import remarks
-from dnc_lightning.reporting.few_shot_figures import bound_words, measured_words
-from dnc_lightning.reporting.further import reference_words
-from dnc_lightning.reporting.records import Run
-from dnc_lightning.reporting.series import Further, further
-from dnc_lightning.reporting.views import duration, views
+from dnc_lightning.reporting.page.few_shot import bound_words, measured_words
+from dnc_lightning.reporting.page.further import reference_words
+from dnc_lightning.reporting.read.facts import remarks
+from dnc_lightning.reporting.read.series import Further, further
+from dnc_lightning.reporting.read.views import duration, views
 from dnc_lightning.reporting.words import change, in_digits
 
 if TYPE_CHECKING:

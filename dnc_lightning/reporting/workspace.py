@@ -9,9 +9,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from dnc_lightning.reporting.few_shot import TRACKED
-from dnc_lightning.reporting.few_shot_style import NAMES
-from dnc_lightning.reporting.places import further_keys
+from dnc_lightning.reporting.page.few_shot_style import NAMES
+from dnc_lightning.reporting.read.few_shot import TRACKED
+from dnc_lightning.reporting.read.places import further_keys
 from dnc_lightning.reporting.theme import LIGHT
 
 if TYPE_CHECKING:

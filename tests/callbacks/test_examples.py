@@ -22,8 +22,8 @@ from dnc_lightning.callbacks import examples
 from dnc_lightning.callbacks.examples import EXAMPLES, as_bytes, encode_strip, write_examples
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.labels import Task
-from dnc_lightning.reporting.examples import member
-from dnc_lightning.reporting.records import EXAMPLES_FILE
+from dnc_lightning.records.store import EXAMPLES_FILE
+from dnc_lightning.reporting.read.examples import member
 from tests.callbacks.modules import BackboneModule, Clean, loader
 
 SIDE = 12  # of the images of Clean

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.functional import class_geometry, collapse_summary
 from dnc_lightning.probe.inputs import Summary, differ, is_compiled
+from dnc_lightning.records.store import Record
 from dnc_lightning.reporting import read_run
-from dnc_lightning.reporting.records import Record
 from tests.callbacks.modules import BackboneModule, Base, Clean, Floats, images
 
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

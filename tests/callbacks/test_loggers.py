@@ -23,8 +23,8 @@ from torchmetrics import Metric
 from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.instruments import BUILT_IN
 from dnc_lightning.reporting import Run, read_run
-from dnc_lightning.reporting.few_shot import TRACKED, few_shot
-from dnc_lightning.reporting.views import METRICS, views
+from dnc_lightning.reporting.read.few_shot import TRACKED, few_shot
+from dnc_lightning.reporting.read.views import METRICS, views
 from tests.callbacks.modules import BackboneModule, Clean, loader
 
 SHOTS = (1, 5, 10)

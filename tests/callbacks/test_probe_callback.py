@@ -430,7 +430,7 @@ def test_a_failing_logger_and_a_failing_disk_are_survived(
         raise OSError(28, "No space left on device")
 
     callback = ProbeCallback(probe())
-    monkeypatch.setattr("dnc_lightning.reporting.records.write_atomically", full)
+    monkeypatch.setattr("dnc_lightning.records.store.write_atomically", full)
     with pytest.warns(UserWarning, match="No records are written: .*No space left"):
         t = fit(tmp_path / "full", callback)
     assert "probe/label/cdnv" in t.callback_metrics

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from dnc_lightning import HtmlReport, ProbeCallback
-from dnc_lightning.reporting.records import read_run
+from dnc_lightning.records.store import read_run
 from recipes.base import Recipe
 from recipes.cli import main
 from recipes.demo import CONFIG, places

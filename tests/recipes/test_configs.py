@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dnc_lightning import ProbeCallback
-from dnc_lightning.reporting.records import read_run
+from dnc_lightning.records.store import read_run
 from recipes.base import Recipe
 from recipes.cli import main
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from dnc_lightning.records.store import Record, RecordWriter, read_run
 from recipes.outcome import METHODS, Outcome
 from recipes.reproduce import Job, main, run_all
 from recipes.reproduction_page import AIM, write_page

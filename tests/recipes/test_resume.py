@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dnc_lightning import LogSpacedCheckpoint, ProbeCallback
-from dnc_lightning.reporting.records import read_run
+from dnc_lightning.records.store import read_run
 from recipes.data import Factors
 from tests.recipes.runs import RECIPES, assert_same, make, make_trainer
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dnc_lightning.reporting.examples import member
+from dnc_lightning.records.store import EXAMPLES_FILE, Record, RecordWriter
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.records import EXAMPLES_FILE, Record, RecordWriter
+from dnc_lightning.reporting.read.examples import member
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

@@ -7,14 +7,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dnc_lightning.reporting.few_shot import FewShot
-from dnc_lightning.reporting.few_shot_figures import (
+from dnc_lightning.reporting.page.few_shot import (
     shots_spec,
     shots_traces,
     tightness_axis,
     tightness_spec,
     tightness_traces,
 )
+from dnc_lightning.reporting.read.few_shot import FewShot
 from dnc_lightning.reporting.theme import LIGHT, Theme
 
 

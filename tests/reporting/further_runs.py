@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.records import RecordWriter, read_run
+from dnc_lightning.records.store import RecordWriter, read_run
 from dnc_lightning.series import Reference, Series
 from tests.reporting.conftest import write_run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dnc_lightning.reporting.records import RecordWriter, read_run
+from dnc_lightning.records.store import RecordWriter, read_run
 
 DIM = 64
 FLOOR = math.sqrt(2 / (math.pi * DIM))

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dnc_lightning.reporting.compare import comparison_data, methods_of, write_comparison
-from dnc_lightning.reporting.compare_numbers import (
+from dnc_lightning.records.store import RECORDS_FILE, Record, RecordWriter, read_run
+from dnc_lightning.reporting.compare.numbers import (
     band,
     geometric_mean,
     numbers,
     over_training,
     plain_mean,
 )
+from dnc_lightning.reporting.compare.page import comparison_data, methods_of, write_comparison
 from dnc_lightning.reporting.compare_runs import find_runs, method_of, run_names
-from dnc_lightning.reporting.records import RECORDS_FILE, Record, RecordWriter, read_run
-from dnc_lightning.reporting.views import views
+from dnc_lightning.reporting.read.views import views
 from tests.reporting.conftest import Page, write_run
 
 TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "square"]}

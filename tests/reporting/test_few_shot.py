@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dnc_lightning.records.store import Record, RecordWriter
 from dnc_lightning.reporting import read_run
-from dnc_lightning.reporting.few_shot import FewShot, few_shot
-from dnc_lightning.reporting.few_shot_figures import (
+from dnc_lightning.reporting.html import write_report
+from dnc_lightning.reporting.page.few_shot import (
     bound_words,
     measured_words,
     outline,
 )
-from dnc_lightning.reporting.few_shot_style import ErrorScale
-from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.records import Record, RecordWriter
+from dnc_lightning.reporting.page.few_shot_style import ErrorScale
+from dnc_lightning.reporting.read.few_shot import FewShot, few_shot
+from dnc_lightning.reporting.read.views import views
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
-from dnc_lightning.reporting.views import views
 from tests.reporting.figures import shots_figure, tightness_figure
 
 MakeRun = Callable[..., Path]

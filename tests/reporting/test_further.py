@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from dnc_lightning.cli import main
-from dnc_lightning.reporting.charts import Chart, Matrix, Rule, chart_of
-from dnc_lightning.reporting.compare import comparison_data, methods_of
-from dnc_lightning.reporting.compare_further import compared, file_names
+from dnc_lightning.records.declarations import UNDECLARED, declarations, is_drawn
+from dnc_lightning.records.store import Run, read_run
+from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule, chart_of
+from dnc_lightning.reporting.compare.further import compared, file_names
+from dnc_lightning.reporting.compare.page import comparison_data, methods_of
 from dnc_lightning.reporting.compare_runs import find_runs
-from dnc_lightning.reporting.declarations import UNDECLARED, declarations, is_drawn
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.paper_further import further_paper, further_papers
-from dnc_lightning.reporting.paper_probe import probe_pictures
-from dnc_lightning.reporting.records import Run, read_run
-from dnc_lightning.reporting.series import Further, further, grouped
+from dnc_lightning.reporting.paper.further import further_paper, further_papers
+from dnc_lightning.reporting.paper.probe import probe_pictures
+from dnc_lightning.reporting.read.series import Further, further, grouped
 from dnc_lightning.reporting.terminal import print_run
 from dnc_lightning.reporting.theme import DARK, LIGHT, css_variables
 from dnc_lightning.reporting.words import Change, change, in_digits, sentence

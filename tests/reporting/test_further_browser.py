@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dnc_lightning.reporting.compare import write_comparison
+from dnc_lightning.reporting.compare.page import write_comparison
 from dnc_lightning.reporting.compare_runs import find_runs
 from dnc_lightning.reporting.html import write_report
 from dnc_lightning.reporting.theme import DARK, LIGHT

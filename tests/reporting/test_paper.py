@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dnc_lightning.reporting.compare import methods_of
+from dnc_lightning.records.store import Record, RecordWriter, read_run
+from dnc_lightning.reporting.compare.page import methods_of
 from dnc_lightning.reporting.compare_runs import find_runs
-from dnc_lightning.reporting.paper import (
+from dnc_lightning.reporting.paper.figures import (
     collapse_paper,
     few_shot_paper,
     orthogonality_paper,
     write_figures,
 )
-from dnc_lightning.reporting.paper_probe import (
+from dnc_lightning.reporting.paper.probe import (
     HEIGHT,
     LEFT,
     SIDE,
@@ -26,9 +27,8 @@ from dnc_lightning.reporting.paper_probe import (
     pair_picture,
     probe_pictures,
 )
-from dnc_lightning.reporting.paper_style import DOTS_PER_INCH
-from dnc_lightning.reporting.paper_variance import variance_figure
-from dnc_lightning.reporting.records import Record, RecordWriter, read_run
+from dnc_lightning.reporting.paper.style import DOTS_PER_INCH
+from dnc_lightning.reporting.paper.variance import variance_figure
 from dnc_lightning.reporting.theme import LIGHT
 from tests.reporting.conftest import write_run
 

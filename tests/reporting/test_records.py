@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnc_lightning.reporting.records import Record, RecordWriter, claim_folder, read_run
+from dnc_lightning.records.store import Record, RecordWriter, claim_folder, read_run
 
 HEADER = {"name": "probe", "tasks": {"label": ["cat", "dog"]}, "encoders": ["backbone"]}
 KEY = "backbone/label/cdnv"
@@ -225,7 +225,7 @@ def test_a_disk_that_refuses_to_replace_leaves_the_old_line(
         if path.name == "records.jsonl":
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dnc_lightning.reporting.records.write_atomically", full)
+    monkeypatch.setattr("dnc_lightning.records.store.write_atomically", full)
     with pytest.raises(OSError, match="No space left"):
         writer.replace(record(12, scalars={}), {})
     assert (tmp_path / "records.jsonl").read_bytes() == before
@@ -256,7 +256,7 @@ def test_of_many_that_claim_at_once_each_has_its_own(tmp_path: Path) -> None:
 
 CLAIMS = """
 import sys, time
-from dnc_lightning.reporting.records import Record, RecordWriter, claim_folder
+from dnc_lightning.records.store import Record, RecordWriter, claim_folder
 
 print("ready", flush=True)
 sys.stdin.readline()
@@ -298,7 +298,7 @@ def test_processes_that_start_together_keep_their_records_apart(tmp_path: Path) 
 KILLED = """
 import sys
 import numpy as np
-from dnc_lightning.reporting.records import Record, RecordWriter
+from dnc_lightning.records.store import Record, RecordWriter
 
 writer = RecordWriter(sys.argv[1])
 writer.open({"name": "probe"})

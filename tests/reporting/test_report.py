@@ -15,18 +15,17 @@ import numpy as np
 import plotly.offline
 import pytest
 
+from dnc_lightning.records.store import Record
 from dnc_lightning.reporting import read_run
-from dnc_lightning.reporting.facts import remarks, run_facts
-from dnc_lightning.reporting.figures import (
+from dnc_lightning.reporting.draw.axes import log_ticks, plotly_script
+from dnc_lightning.reporting.html import write_report
+from dnc_lightning.reporting.page.collapse import (
     collapse_spec,
     heat,
     pair_spec,
 )
-from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.plotting import log_ticks, plotly_script
-from dnc_lightning.reporting.records import Record
-from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
-from dnc_lightning.reporting.views import (
+from dnc_lightning.reporting.read.facts import remarks, run_facts
+from dnc_lightning.reporting.read.views import (
     curves,
     duration,
     log_bounds,
@@ -37,6 +36,7 @@ from dnc_lightning.reporting.views import (
     views,
     worst_classes,
 )
+from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
 from tests.reporting.figures import as_figure
 
 MakeRun = Callable[..., Path]

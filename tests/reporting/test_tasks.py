@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dnc_lightning.records import archives as archives_module
+from dnc_lightning.records.archives import Archives
+from dnc_lightning.records.store import Record, RecordWriter
 from dnc_lightning.reporting import Run, read_run
-from dnc_lightning.reporting import archives as archives_module
-from dnc_lightning.reporting.archives import Archives
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.records import Record, RecordWriter
-from dnc_lightning.reporting.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
-from dnc_lightning.reporting.tasks_figures import (
+from dnc_lightning.reporting.page.tasks import (
     cosine_spec,
     task_curves_spec,
     task_curves_traces,
     task_heatmap_spec,
 )
-from dnc_lightning.reporting.tasks_variance import axis_share_spec, variance_spec, variance_traces
+from dnc_lightning.reporting.page.variance import axis_share_spec, variance_spec, variance_traces
+from dnc_lightning.reporting.read.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
+from dnc_lightning.reporting.read.views import views
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
-from dnc_lightning.reporting.views import views
 from tests.reporting.figures import as_figure
 from tests.reporting.task_runs import FLOOR, add_tasks
 

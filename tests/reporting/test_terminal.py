@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dnc_lightning.reporting.compare_numbers import Fall
-from dnc_lightning.reporting.records import read_run
+from dnc_lightning.records.store import read_run
+from dnc_lightning.reporting.compare.numbers import Fall
 from dnc_lightning.reporting.terminal import fall_words, number_words, print_run, probe_line
 
 TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "square"]}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc_lightning.reporting.charts import Chart, Line, Matrix
-from dnc_lightning.reporting.paper_style import (
+from dnc_lightning.reporting.charts.values import Chart, Line, Matrix
+from dnc_lightning.reporting.paper.style import (
     DASHES,
     FEW_MARKERS,
     MARKERS,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.charts import Chart, Line, Matrix
-from dnc_lightning.reporting.compare_figures import dash, symbol
-from dnc_lightning.reporting.plotting import (
+from dnc_lightning.reporting.charts.values import Chart, Line, Matrix
+from dnc_lightning.reporting.compare.figures import dash, symbol
+from dnc_lightning.reporting.draw.axes import (
     FEW_POINTS,
     apart,
     base_layout,
@@ -21,8 +21,8 @@ from dnc_lightning.reporting.plotting import (
     plain,
     step_axis,
 )
+from dnc_lightning.reporting.read.views import log_bounds, unique_names
 from dnc_lightning.reporting.theme import ROLES, Theme
-from dnc_lightning.reporting.views import log_bounds, unique_names
 
 DASHES = {"dash": "6px 4px", "dot": "2px 3px", "dashdot": "8px 3px 2px 3px"}
 MOST_TICKS = 16

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.archives import ReadMatrix, read_one
-from dnc_lightning.reporting.records import Record, Run
+from dnc_lightning.records.archives import ReadMatrix, read_one
+from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.theme import Metric
 
 METRICS: tuple[Metric, Metric] = ("cdnv", "directional_cdnv")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.compare_runs import Group, Named
-from dnc_lightning.reporting.few_shot import Series, few_shot
-from dnc_lightning.reporting.records import Run
-from dnc_lightning.reporting.views import AVERAGES, METRICS, View
+from dnc_lightning.reporting.read.few_shot import Series, few_shot
+from dnc_lightning.reporting.read.views import AVERAGES, METRICS, View
 
 Values = NDArray[np.float64]
 

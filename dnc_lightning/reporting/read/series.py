@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.archives import ReadMatrix, read_one
-from dnc_lightning.reporting.declarations import further_declarations, is_drawn, made_from
-from dnc_lightning.reporting.places import Place, along, classes_of, expanded, places
-from dnc_lightning.reporting.records import Record, Run
-from dnc_lightning.reporting.tasks import ACROSS
-from dnc_lightning.reporting.views import moment, thinned
+from dnc_lightning.records.archives import ReadMatrix, read_one
+from dnc_lightning.records.declarations import further_declarations, is_drawn, made_from
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.read.places import Place, along, classes_of, expanded, places
+from dnc_lightning.reporting.read.tasks import ACROSS
+from dnc_lightning.reporting.read.views import moment, thinned
 from dnc_lightning.series import FURTHER, PAIR, SHOTS, Series
 
 Kind = Literal["line", "lines", "curve", "matrix"]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.charts import Chart, Matrix, chart_of
-from dnc_lightning.reporting.compare_further import Compared, by_group, compared, file_names
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.charts.values import Chart, Matrix, chart_of
+from dnc_lightning.reporting.compare.further import Compared, by_group, compared, file_names
 from dnc_lightning.reporting.compare_runs import Group
 from dnc_lightning.reporting.draw.matplotlib import draw
-from dnc_lightning.reporting.paper_style import panels
-from dnc_lightning.reporting.records import Record, Run
-from dnc_lightning.reporting.series import further
+from dnc_lightning.reporting.paper.style import panels
+from dnc_lightning.reporting.read.series import further
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.records import Record, Run
+from dnc_lightning.records.store import Record, Run
 
 ReadMatrix = Callable[[Record, str], NDArray[np.float32] | None]
 """Reads one matrix of a record by its key; None where it is missing or damaged."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.compare import Method
-from dnc_lightning.reporting.paper_style import COLUMNS, RC, panels, value_ticks
-from dnc_lightning.reporting.records import Run
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.compare.page import Method
+from dnc_lightning.reporting.paper.style import COLUMNS, RC, panels, value_ticks
+from dnc_lightning.reporting.read.views import View
 from dnc_lightning.reporting.theme import LIGHT
-from dnc_lightning.reporting.views import View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.plotting import (
+from dnc_lightning.reporting.draw.axes import (
     FEW_POINTS,
     base_layout,
     cut,
@@ -22,8 +22,8 @@ from dnc_lightning.reporting.plotting import (
     require_plotly,
     step_axis,
 )
+from dnc_lightning.reporting.read.views import METRICS, Curves, unique_names
 from dnc_lightning.reporting.theme import Metric, Theme
-from dnc_lightning.reporting.views import METRICS, Curves, unique_names
 
 __all__ = ["collapse_spec", "heat", "pair_spec", "require_plotly"]
 

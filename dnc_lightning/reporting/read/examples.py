@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from dnc_lightning.reporting.records import EXAMPLES_FILE
-from dnc_lightning.reporting.views import UNDEFINED, PairStack
+from dnc_lightning.records.store import EXAMPLES_FILE
+from dnc_lightning.reporting.read.views import UNDEFINED, PairStack
 
 WORST_PAIRS = 10  # rows of a page's table
 PAGE_CHARACTERS = 1_000_000  # of all examples of a page in base64

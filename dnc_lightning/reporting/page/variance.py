@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.plotting import (
+from dnc_lightning.reporting.draw.axes import (
     FEW_POINTS,
     base_layout,
     cut,
@@ -16,8 +16,8 @@ from dnc_lightning.reporting.plotting import (
     positive,
     step_axis,
 )
-from dnc_lightning.reporting.tasks import EXTREMES, PARTS, VarianceParts
-from dnc_lightning.reporting.tasks_figures import SYMBOLS
+from dnc_lightning.reporting.page.tasks import SYMBOLS
+from dnc_lightning.reporting.read.tasks import EXTREMES, PARTS, VarianceParts
 from dnc_lightning.reporting.theme import Theme
 
 ONE_LINE = 12  # characters of two names that stand side by side

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.plotting import (
+from dnc_lightning.reporting.draw.axes import (
     FEW_POINTS,
     base_layout,
     cut,
@@ -21,9 +21,9 @@ from dnc_lightning.reporting.plotting import (
     positive,
     step_axis,
 )
-from dnc_lightning.reporting.tasks import TaskPairs
+from dnc_lightning.reporting.read.tasks import TaskPairs
+from dnc_lightning.reporting.read.views import METRICS
 from dnc_lightning.reporting.theme import Theme
-from dnc_lightning.reporting.views import METRICS
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.compare_numbers import Band
-from dnc_lightning.reporting.plotting import (
+from dnc_lightning.reporting.compare.numbers import Band
+from dnc_lightning.reporting.draw.axes import (
     FEW_POINTS,
     base_layout,
     log_axis,

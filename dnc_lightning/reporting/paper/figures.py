@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc_lightning.reporting.compare import Method, methods_of
-from dnc_lightning.reporting.compare_numbers import (
+from dnc_lightning.reporting.compare.numbers import (
     Band,
     band,
     orthogonality,
     over_shots,
     over_training,
 )
+from dnc_lightning.reporting.compare.page import Method, methods_of
 from dnc_lightning.reporting.compare_runs import Group
-from dnc_lightning.reporting.few_shot import SERIES, Series
-from dnc_lightning.reporting.figures import TITLES
-from dnc_lightning.reporting.paper_further import further_paper, further_papers
-from dnc_lightning.reporting.paper_style import (
+from dnc_lightning.reporting.page.collapse import TITLES
+from dnc_lightning.reporting.paper.further import further_paper, further_papers
+from dnc_lightning.reporting.paper.style import (
     COLUMNS,
     DOTS_PER_INCH,
     RC,
@@ -38,8 +37,9 @@ from dnc_lightning.reporting.paper_style import (
     step_ticks,
     value_ticks,
 )
-from dnc_lightning.reporting.paper_variance import variance_figure
-from dnc_lightning.reporting.views import METRICS
+from dnc_lightning.reporting.paper.variance import variance_figure
+from dnc_lightning.reporting.read.few_shot import SERIES, Series
+from dnc_lightning.reporting.read.views import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

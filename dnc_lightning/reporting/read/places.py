@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from dnc_lightning.reporting.declarations import further_declarations
-from dnc_lightning.reporting.tasks import ACROSS
+from dnc_lightning.records.declarations import further_declarations
+from dnc_lightning.reporting.read.tasks import ACROSS
 from dnc_lightning.series import PAIR, SHOTS, Scope, Series
 
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import BOUNDS, JOINT, MEASURED, TRACKED, FewShot, Series
-from dnc_lightning.reporting.few_shot_style import (
+from dnc_lightning.reporting.draw.axes import (
+    FEW_POINTS,
+    apart,
+    step_axis,
+)
+from dnc_lightning.reporting.page.few_shot_style import (
     ErrorScale,
     band_trace,
     chance_traces,
     frame,
     line_traces,
 )
-from dnc_lightning.reporting.plotting import (
-    FEW_POINTS,
-    apart,
-    step_axis,
-)
+from dnc_lightning.reporting.read.few_shot import BOUNDS, JOINT, MEASURED, TRACKED, FewShot, Series
 from dnc_lightning.reporting.theme import Theme
 
 STANDARD_ERRORS = 2  # either way, of an error bar or band

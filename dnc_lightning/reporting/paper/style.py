@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc_lightning.reporting.compare_figures import PALETTES, SYMBOLS
-from dnc_lightning.reporting.compare_numbers import Band
-from dnc_lightning.reporting.few_shot import Series
-from dnc_lightning.reporting.few_shot_style import NAMES
-from dnc_lightning.reporting.plotting import log_ticks, plain, short
+from dnc_lightning.reporting.compare.figures import PALETTES, SYMBOLS
+from dnc_lightning.reporting.compare.numbers import Band
+from dnc_lightning.reporting.draw.axes import log_ticks, plain, short
+from dnc_lightning.reporting.page.few_shot_style import NAMES
+from dnc_lightning.reporting.read.few_shot import Series
 from dnc_lightning.reporting.theme import LIGHT, Metric
 
 if TYPE_CHECKING:

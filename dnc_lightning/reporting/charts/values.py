@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.compare_numbers import Band
-from dnc_lightning.reporting.plotting import padded
-from dnc_lightning.reporting.series import Further
+from dnc_lightning.reporting.compare.numbers import Band
+from dnc_lightning.reporting.draw.axes import padded
+from dnc_lightning.reporting.read.series import Further
 from dnc_lightning.series import Scale, Series
 
 STEPS_LABEL = "Optimizer steps"

@@ -7,29 +7,28 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dnc_lightning.reporting.archives import Archives, ReadMatrix
-from dnc_lightning.reporting.examples import WORST_PAIRS, named_classes, read_examples
-from dnc_lightning.reporting.few_shot import FewShot, few_shot
-from dnc_lightning.reporting.few_shot_figures import (
+from dnc_lightning.records.archives import Archives, ReadMatrix
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.page.collapse import collapse_spec, pair_spec
+from dnc_lightning.reporting.page.few_shot import (
     shots_spec,
     shots_traces,
     tightness_axis,
     tightness_spec,
     tightness_traces,
 )
-from dnc_lightning.reporting.figures import collapse_spec, pair_spec
-from dnc_lightning.reporting.further import further_data
-from dnc_lightning.reporting.records import Run
-from dnc_lightning.reporting.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
-from dnc_lightning.reporting.tasks_figures import (
+from dnc_lightning.reporting.page.further import further_data
+from dnc_lightning.reporting.page.tasks import (
     cosine_spec,
     task_curves_spec,
     task_curves_traces,
     task_heatmap_spec,
 )
-from dnc_lightning.reporting.tasks_variance import axis_share_spec, variance_spec, variance_traces
-from dnc_lightning.reporting.theme import ROLES
-from dnc_lightning.reporting.views import (
+from dnc_lightning.reporting.page.variance import axis_share_spec, variance_spec, variance_traces
+from dnc_lightning.reporting.read.examples import WORST_PAIRS, named_classes, read_examples
+from dnc_lightning.reporting.read.few_shot import FewShot, few_shot
+from dnc_lightning.reporting.read.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
+from dnc_lightning.reporting.read.views import (
     METRICS,
     PairStack,
     View,
@@ -38,6 +37,7 @@ from dnc_lightning.reporting.views import (
     pair_stack,
     recorded_averages,
 )
+from dnc_lightning.reporting.theme import ROLES
 
 MATRIX_BYTES = 5_000_000  # of all matrices in base64: keeps the page under 15 MB
 MOST_CLASSES = 160

@@ -14,7 +14,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dnc_lightning.reporting.compare_figures import (
+from dnc_lightning.records.files import write_atomically
+from dnc_lightning.reporting.compare.figures import (
     PALETTES,
     dash,
     frame,
@@ -22,8 +23,8 @@ from dnc_lightning.reporting.compare_figures import (
     shots_picture,
     training_picture,
 )
-from dnc_lightning.reporting.compare_further import compared
-from dnc_lightning.reporting.compare_numbers import (
+from dnc_lightning.reporting.compare.further import compared
+from dnc_lightning.reporting.compare.numbers import (
     Fall,
     Numbers,
     band,
@@ -36,18 +37,17 @@ from dnc_lightning.reporting.compare_numbers import (
     plain_mean,
 )
 from dnc_lightning.reporting.compare_runs import Found, Group
+from dnc_lightning.reporting.draw.axes import plotly_script
 from dnc_lightning.reporting.draw.plotly import plotly_spec
-from dnc_lightning.reporting.facts import remarks
-from dnc_lightning.reporting.files import write_atomically
-from dnc_lightning.reporting.plotting import plotly_script
-from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
-from dnc_lightning.reporting.views import (
+from dnc_lightning.reporting.read.facts import remarks
+from dnc_lightning.reporting.read.views import (
     AVERAGES,
     METRICS,
     View,
     duration,
     recorded_averages,
 )
+from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
 from dnc_lightning.reporting.words import sentence
 
 SCRIPTS = ("base.js", "further.js", "compare.js")

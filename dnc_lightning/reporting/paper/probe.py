@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.few_shot import SERIES, few_shot
-from dnc_lightning.reporting.figures import TITLES, heat
-from dnc_lightning.reporting.paper_further import further_pictures
-from dnc_lightning.reporting.paper_style import RC, series_style, shots_ticks, value_ticks
-from dnc_lightning.reporting.plotting import log_ticks, plain
-from dnc_lightning.reporting.records import Run
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.draw.axes import log_ticks, plain
+from dnc_lightning.reporting.page.collapse import TITLES, heat
+from dnc_lightning.reporting.paper.further import further_pictures
+from dnc_lightning.reporting.paper.style import RC, series_style, shots_ticks, value_ticks
+from dnc_lightning.reporting.read.few_shot import SERIES, few_shot
+from dnc_lightning.reporting.read.views import METRICS, View, log_bounds, views
 from dnc_lightning.reporting.theme import LIGHT, Metric
-from dnc_lightning.reporting.views import METRICS, View, log_bounds, views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

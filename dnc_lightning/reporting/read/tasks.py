@@ -10,10 +10,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.archives import ReadMatrix, read_one
-from dnc_lightning.reporting.records import Record, Run
-from dnc_lightning.reporting.theme import Metric
-from dnc_lightning.reporting.views import (
+from dnc_lightning.records.archives import ReadMatrix, read_one
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.read.views import (
     AVERAGES,
     METRICS,
     View,
@@ -22,6 +21,7 @@ from dnc_lightning.reporting.views import (
     thinned,
     unique_names,
 )
+from dnc_lightning.reporting.theme import Metric
 
 ACROSS = "orthogonality"  # stands in the keys where else the task does
 PARTS = ("On the axis", "Widest", "Next 9", "Next 90", "Rest")  # the latter orthogonal to it

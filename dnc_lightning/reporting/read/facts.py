@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dnc_lightning.reporting.records import Record, Run
-from dnc_lightning.reporting.views import duration
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.read.views import duration
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.records import Record, Run
-from dnc_lightning.reporting.views import View, moment, thinned
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.read.views import View, moment, thinned
 from dnc_lightning.series import chance
 
 Series = Literal["few_shot_error", "certificate", "joint", "theorem_4_1", "luthra_2025"]

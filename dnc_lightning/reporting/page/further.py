@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dnc_lightning.reporting.archives import ReadMatrix
-from dnc_lightning.reporting.charts import Matrix, chart_of
+from dnc_lightning.records.archives import ReadMatrix
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.charts.values import Matrix, chart_of
 from dnc_lightning.reporting.draw.plotly import plotly_spec
-from dnc_lightning.reporting.records import Run
-from dnc_lightning.reporting.series import Further, further, grouped
+from dnc_lightning.reporting.read.series import Further, further, grouped
 from dnc_lightning.reporting.words import change, in_digits, sentence
 
 VALUES = 200_000  # of all series together: about 2 MB

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dnc_lightning.reporting.few_shot import MEASURED, SERIES, FewShot, Series
-from dnc_lightning.reporting.plotting import base_layout, log_ticks, nothing_to_draw, plain
+from dnc_lightning.reporting.draw.axes import base_layout, log_ticks, nothing_to_draw, plain
+from dnc_lightning.reporting.read.few_shot import MEASURED, SERIES, FewShot, Series
 from dnc_lightning.reporting.theme import Theme, faint
 
 NAMES: dict[Series, str] = {

@@ -9,11 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.charts import Chart, Matrix, Rule, chart_of, comparison_of, positions
-from dnc_lightning.reporting.compare_numbers import band, plain_mean
+from dnc_lightning.reporting.charts.values import (
+    Chart,
+    Matrix,
+    Rule,
+    chart_of,
+    comparison_of,
+    positions,
+)
+from dnc_lightning.reporting.compare.numbers import band, plain_mean
 from dnc_lightning.reporting.compare_runs import Group
-from dnc_lightning.reporting.series import Further, further
-from dnc_lightning.reporting.views import unique_names
+from dnc_lightning.reporting.read.series import Further, further
+from dnc_lightning.reporting.read.views import unique_names
 from dnc_lightning.series import FURTHER, Series
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]

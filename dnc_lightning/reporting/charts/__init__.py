@@ -1,0 +1,1 @@
+"""Neutral pictures: values that no plotting library has a say in."""

@@ -1,0 +1,1 @@
+"""What a run says, read from its records."""
