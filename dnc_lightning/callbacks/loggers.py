@@ -53,7 +53,7 @@ def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) 
     for logger in trainer.loggers:
         try:
             if _is(logger, "WandbLogger"):
-                wandb_charts.define_axis(logger, callback.log_prefix or callback.name, header)
+                wandb_charts.define_axis(logger, callback.name, header)
             elif _is(logger, "TensorBoardLogger"):
                 probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.

@@ -66,8 +66,7 @@ class ProbeCallback(RunState):
         ways: Classes of a few-shot episode, at least 2; None is all of them.
         max_overhead: Part of the wall time, in (0, 1), that probing may take; the schedule is
             stretched to stay below.
-        name: Of this probe, in keys and folders.
-        log_prefix: First part of the keys; default `name`.
+        name: Of this probe: what its keys begin with, and the name of its folder.
         dirpath: Folder for the records; default `dnc/{name}` in the run's folder.
         examples: Keep thumbnails of four images of each class with the records, for the report;
             False where images must not leave the data set.
@@ -99,7 +98,6 @@ class ProbeCallback(RunState):
         ways: int | None = None,
         max_overhead: float | None = None,
         name: str = "probe",
-        log_prefix: str | None = None,
         dirpath: str | Path | None = None,
         examples: bool = True,
         preprocess: Callable[[Any, Tensor], Tensor] | None = None,
@@ -123,7 +121,6 @@ class ProbeCallback(RunState):
         self.ways = ways
         self.max_overhead = max_overhead
         self.name = name
-        self.log_prefix = log_prefix
         self.dirpath = dirpath
         self.examples = examples
         self.preprocess = preprocess
@@ -224,9 +221,8 @@ class ProbeCallback(RunState):
         seconds = self._last_time_ - began
         self.probe_seconds_ += seconds
         elapsed = max(self._elapsed(), seconds)
-        prefix = self.log_prefix or self.name
-        result.scalars[f"{prefix}/seconds"] = seconds
-        result.scalars[f"{prefix}/overhead"] = self.probe_seconds_ / elapsed
+        result.scalars[f"{self.name}/seconds"] = seconds
+        result.scalars[f"{self.name}/overhead"] = self.probe_seconds_ / elapsed
         self.last_step_ = step
         self._plan(trainer, step, elapsed, seconds)
         self.scores_ = result.scalars

@@ -39,7 +39,6 @@ class RunState(RecordingCallback):
     ways: int | None
     max_overhead: float | None
     name: str
-    log_prefix: str | None
     dirpath: str | Path | None
     examples: bool
     preprocess: Callable[[Any, Tensor], Tensor] | None
