@@ -30,8 +30,9 @@ def open_records(callback: RunState, trainer: Trainer, pl_module: LightningModul
     if trainer.is_global_zero and not trial and callback.run_dir_ is None:
         with callback._counted():
             problems += _open(callback, trainer, pl_module)
-    if callback._resumed_from_ is not None and trainer.strategy.broadcast(callback._recorder_.anew):
-        callback.last_step_ = -1
+    recorder = callback._recorder_
+    if callback._resumed_from_ is not None and trainer.strategy.broadcast(recorder.anew):
+        callback.last_step_, recorder.anew = -1, False  # once: a second fit goes on
     return problems
 
 

@@ -234,6 +234,16 @@ def test_a_second_module_of_one_trainer_has_a_curve_of_its_own(tmp_path: Path) -
     assert steps(callback)[-1] == 12
 
 
+def test_a_curve_that_began_anew_goes_on_in_a_second_fit(tmp_path: Path) -> None:
+    second = make({"per_class": 5})
+    fit(tmp_path, make(), max_epochs=1).save_checkpoint(tmp_path / "four.ckpt")
+    with Caught():
+        trainer = fit(tmp_path, second, max_epochs=2, ckpt_path=tmp_path / "four.ckpt")
+        trainer.fit_loop.max_epochs = 3
+        trainer.fit(trainer.lightning_module, data())
+    assert steps(second) == [4, 5, 6, 8, 10, 12]
+
+
 def test_the_settings_of_a_further_metric(tmp_path: Path) -> None:
     class Top(DirectionalCollapse):
         def __init__(self, k: int) -> None:
