@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
+from dnc_lightning.callbacks.probes import probes_of
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.paper.probe import probe_pictures
 
@@ -55,7 +56,7 @@ def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) 
             if _is(logger, "WandbLogger"):
                 wandb_charts.define_axis(logger, callback.name, header)
             elif _is(logger, "TensorBoardLogger"):
-                probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
+                probes = [c for c in probes_of(trainer) if hasattr(c, "engine_")]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.
                 if probes and probes[0] is callback:
                     tensorboard_charts.write_layout(logger, probes, header)
