@@ -59,7 +59,8 @@ class ActsFirst(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take down what the trained weights give, if they are about to be replaced."""
         if any(_about_to_replace(callback, trainer) for callback in averagers(trainer)):
-            self.probe.replaced_ = self.probe.engine_.probe_trained(thorough=True)
+            with self.probe.meter_:
+                self.probe.replaced_ = self.probe.engine_.probe_trained(thorough=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the last probe, and let checkpoints that go by probes save its weights."""

@@ -14,7 +14,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from dnc_lightning.callbacks.checkpoint import RunCheckpoint
 from dnc_lightning.callbacks.clock import step_of
-from dnc_lightning.callbacks.probes import probes_of, require_probes
+from dnc_lightning.callbacks.cost import shared
+from dnc_lightning.callbacks.probes import meters_of, probes_of, require_probes
 from dnc_lightning.callbacks.run_state import RunState
 
 SAME = 1e-4
@@ -134,9 +135,10 @@ class BestProbeCheckpoint(RunCheckpoint):
         self.judged_ = (step, score)
         value = torch.tensor(score, dtype=torch.float64)
         candidates = self._monitor_candidates(trainer)
-        self._save_monitor_checkpoint(
-            trainer, candidates | {str(self.monitor): value, "score": value}
-        )
+        with shared(meters_of([probe]), "best checkpoint"):
+            self._save_monitor_checkpoint(
+                trainer, candidates | {str(self.monitor): value, "score": value}
+            )
 
     def _source(self, trainer: Trainer) -> RunState | None:
         for probe in probes_of(trainer):

@@ -15,7 +15,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from dnc_lightning.callbacks.clock import step_of
-from dnc_lightning.callbacks.probes import probes_of
+from dnc_lightning.callbacks.cost import shared
+from dnc_lightning.callbacks.probes import meters_of, probes_of
 from dnc_lightning.callbacks.schedules import LogSpaced
 
 
@@ -173,6 +174,7 @@ class LogSpacedCheckpoint(RunCheckpoint):
         if trainer.fast_dev_run or step == self._saved_:  # type: ignore[attr-defined]
             return
         self._saved_ = step
-        candidates = self._monitor_candidates(trainer)
-        self._save_topk_checkpoint(trainer, candidates)
-        self._save_last_checkpoint(trainer, candidates)
+        with shared(meters_of(probes_of(trainer)), "checkpoint"):
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)

@@ -28,8 +28,7 @@ def open_records(callback: RunState, trainer: Trainer, pl_module: LightningModul
     problems = _leave_other_axis(callback, trainer)
     trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
     if trainer.is_global_zero and not trial and callback.run_dir_ is None:
-        with callback._counted():
-            problems += _open(callback, trainer, pl_module)
+        problems += _open(callback, trainer, pl_module)
     recorder = callback._recorder_
     if callback._resumed_from_ is not None and trainer.strategy.broadcast(recorder.anew):
         callback.last_step_, recorder.anew = -1, False  # once: a second fit goes on

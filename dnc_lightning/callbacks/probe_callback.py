@@ -18,11 +18,11 @@ from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess,
 from dnc_lightning.callbacks.averaging import put_in_order
 from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.clock import drift, step_of
+from dnc_lightning.callbacks.cost import counted
 from dnc_lightning.callbacks.opening import open_records
 from dnc_lightning.callbacks.publish import publish, show_to_callbacks, untold
 from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.callbacks.schedules import (
-    Cost,
     LogSpaced,
     earliest_step,
     epoch_due,
@@ -71,8 +71,11 @@ class ProbeCallback(RunState):
         shots: Labelled samples per class, each at least 1, that bounds are given for, and measured
             errors where the probe has more samples of every class.
         ways: Classes of a few-shot episode, at least 2; None is all of them.
-        max_overhead: Part of the wall time, in (0, 1), that probing may take; the schedule is
-            stretched to stay below.
+        max_overhead: Part of the wall time, in (0, 1), that all of this may take: setup, probes,
+            records, logging, and what this package's pages, terminal lines and checkpoints add.
+            The schedule is stretched so that the run stays below whenever it ends, its last probe
+            included. What can exceed it: a run too short for its setup, first and last probe, and
+            a last probe or page that takes longer than the ones before.
         name: Of this probe: what its keys begin with, and the name of its folder.
         dirpath: Folder for the records; default `dnc/{name}` in the run's folder.
         examples: Keep thumbnails of four images of each class with the records, for the report;
@@ -133,10 +136,12 @@ class ProbeCallback(RunState):
         self.preprocess = preprocess
         self._reset()
 
+    @counted
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
             return
+        self.meter_.start()
         # One Trainer that fits a second module goes on counting, its curve must not.
         if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
@@ -144,6 +149,7 @@ class ProbeCallback(RunState):
         check_ways(self.ways, self.probe)
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 
+    @counted
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the encoders, decode the images, and try both on a few of them."""
         vars(self).pop("engine_", None)
@@ -159,6 +165,7 @@ class ProbeCallback(RunState):
         rank_zero_info(self.engine_.message)
         self._tell(self.engine_.cautions)
 
+    @counted
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the records and probe before the first step."""
         if not hasattr(self, "engine_"):
@@ -169,6 +176,7 @@ class ProbeCallback(RunState):
         if self.last_step_ < 0:
             self._probe(trainer)
 
+    @counted
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -176,6 +184,7 @@ class ProbeCallback(RunState):
         if trainer.is_global_zero:
             self.engine_.inputs.begin(batch)
 
+    @counted
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -183,19 +192,37 @@ class ProbeCallback(RunState):
         if trainer.is_global_zero:
             self._found_ += self.engine_.inputs.end(batch, trainer.datamodule)  # type: ignore[attr-defined]
             self._tell(self._found_)
-        if self._may_probe(trainer) and self._due(trainer):
+        if self._may_probe(trainer) and self._due(trainer) and self._affordable(trainer):
             self._probe(trainer)
 
+    @counted
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe if the epoch is due."""
-        if self._may_probe(trainer) and epoch_due(trainer.current_epoch, self.every_n_epochs):
+        due = epoch_due(trainer.current_epoch, self.every_n_epochs)
+        if due and self._may_probe(trainer) and self._affordable(trainer):
             self._probe(trainer)
 
+    @counted
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the final weights thoroughly, also where their step has been probed already."""
         if not self._ended_:  # another callback may have seen to it that this is in time
             self._ended_ = True
             self._probe(trainer, final=True)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the record of the end the overhead of all, its own writing and pages included."""
+        if stage == "fit" and self._ended_:
+            overhead = {f"{self.name}/overhead": self.meter_.cost().overhead}
+            self._tell(self._recorder_.amend(overhead))
+        self.meter_.stop()
+        super().teardown(trainer, pl_module, stage)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End what the overhead is counted in."""
+        self.meter_.stop()
+        super().on_exception(trainer, pl_module, exception)
 
     def _may_probe(self, trainer: Trainer) -> bool:
         """Whether these are trained weights, not probed yet, and late enough for max_overhead."""
@@ -210,6 +237,14 @@ class ProbeCallback(RunState):
         # The clocks of the ranks differ; rank zero's decides.
         return trainer.strategy.broadcast(passed >= self.train_time_interval.total_seconds())
 
+    def _affordable(self, trainer: Trainer) -> bool:
+        """Whether max_overhead leaves room for a probe that is due, by all that was spent."""
+        if self.max_overhead is None:
+            return True
+        step = step_of(trainer)
+        self._plan(trainer, step)
+        return self.not_before_ <= step
+
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
@@ -217,30 +252,30 @@ class ProbeCallback(RunState):
         self._tell(drift(trainer))
         result = self.engine_.probe(thorough=thorough, trained=self.replaced_)
         result.warnings, self._found_ = [*self._found_, *result.warnings], []
-        cost = self._cost(began)
-        result.scalars[f"{self.name}/seconds"] = cost.last
-        result.scalars[f"{self.name}/overhead"] = cost.overhead
+        self._last_time_ = time.monotonic()
+        result.scalars[f"{self.name}/seconds"] = self._last_time_ - began
+        result.scalars[f"{self.name}/overhead"] = self.meter_.cost().overhead
         self.last_step_, self.scores_ = step, result.scalars
-        with self._counted():  # logging is part of the cost
-            self._plan(trainer, step, cost)
-            show_to_callbacks(trainer, self.engine_, result.scalars)
-            if trainer.is_global_zero:
-                problems = publish(
-                    trainer,
-                    self._recorder_,
-                    result,
-                    step,
-                    cost.elapsed,
-                    before=before,
-                    charts=thorough,
-                    pictures=final,
-                )
-                self._tell(problems)
+        show_to_callbacks(trainer, self.engine_, result.scalars)
+        if trainer.is_global_zero:
+            problems = publish(
+                trainer,
+                self._recorder_,
+                result,
+                step,
+                self._elapsed(),
+                before=before,
+                charts=thorough,
+                pictures=final,
+            )
+            self._tell(problems)
+        self.meter_.add("thorough probe" if thorough else "probe", time.monotonic() - began)
+        self._plan(trainer, step)
 
-    def _plan(self, trainer: Trainer, step: int, cost: Cost) -> None:
+    def _plan(self, trainer: Trainer, step: int) -> None:
         if self.max_overhead is not None:
             # The clocks of the ranks differ; rank zero's decides.
-            earliest = earliest_step(cost, step, self.max_overhead)
+            earliest = earliest_step(self.meter_.cost(), step, self.max_overhead)
             self.not_before_ = trainer.strategy.broadcast(earliest)
         self.next_step_ = next_step(self._steps, step, self.not_before_)
 

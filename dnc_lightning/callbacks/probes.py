@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from dnc_lightning.callbacks.cost import Meter
 from dnc_lightning.callbacks.run_state import RunState
 
 
@@ -13,6 +15,11 @@ def probes_of(trainer: Any) -> list[RunState]:
     return [
         c for c in trainer.callbacks if hasattr(c, "run_dir_") and hasattr(c, "records_written_")
     ]
+
+
+def meters_of(probes: Iterable[Any]) -> list[Meter]:
+    """The clocks of what some ProbeCallbacks cost."""
+    return [probe.meter_ for probe in probes if hasattr(probe, "meter_")]
 
 
 def require_probes(trainer: Any, purpose: str) -> list[RunState]:

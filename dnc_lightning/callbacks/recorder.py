@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +32,7 @@ class Recorder:
         self.written = 0
         self.anew = False  # a resumed run whose records begin here
         self.header: Mapping[str, Any] = {}
+        self._last: Record | None = None  # as written
         self._hold: Hold | None = None  # from `open` to `close`, against other runs
 
     def open(
@@ -103,12 +105,23 @@ class Recorder:
         try:
             arrays = {key: value.cpu().numpy() for key, value in matrices.items()}
             if again:
-                self.writer.replace(record, arrays)
+                self._last = self.writer.replace(record, arrays)
             else:
-                self.writer.append(record, arrays)
+                self._last = self.writer.append(record, arrays)
                 self.written += 1
         except OSError as error:
             return [f"The probe at step {record.step} was not recorded: {error}. Training goes on."]
+        return []
+
+    def amend(self, scalars: Mapping[str, float]) -> list[str]:
+        """Give the last record values that were known only later; returns problems."""
+        if self.writer is None or self._last is None:
+            return []
+        record = dataclasses.replace(self._last, scalars={**self._last.scalars, **scalars})
+        try:
+            self._last = self.writer.replace(record, {})
+        except OSError as error:
+            return [f"The record of step {record.step} could not be completed: {error}."]
         return []
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,16 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import Metric
 
+from dnc_lightning.callbacks.cost import Meter
 from dnc_lightning.callbacks.recorder import Recorder, RecordingCallback
-from dnc_lightning.callbacks.schedules import Cost, Schedule
+from dnc_lightning.callbacks.schedules import Schedule
 from dnc_lightning.instruments import Instrument
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.results import ProbeResult
 
-_RESUMED = ("last_step", "next_step", "not_before", "probe_seconds", "scores")
+_RESUMED = ("last_step", "next_step", "not_before", "scores")
 
 
 class RunState(RecordingCallback):
@@ -45,15 +45,17 @@ class RunState(RecordingCallback):
     preprocess: Callable[[Any, Tensor], Tensor] | None
     _steps: Schedule
     engine_: ProbeEngine  # from the start of a fit on
+    meter_: Meter
 
     def _reset(self) -> None:
         self.last_step_ = -1  # step of the last probe
         self.scores_: dict[str, float] = {}  # what it found, under the keys that are logged
         self.next_step_ = 0  # no probe by the step schedule before it
         self.not_before_ = 0  # no probe at all before it, for max_overhead
-        self.probe_seconds_ = 0.0
         self.train_seconds_ = 0.0  # wall time of training before `_clock_` was set
         self._clock_ = self._last_time_ = time.monotonic()
+        # The same one: callbacks that stand before may have counted their setup already.
+        vars(self).setdefault("meter_", Meter(time.monotonic)).resume(0.0, 0.0)
         self._recorder_ = Recorder()
         self._resumed_from_: Path | None = None
         self._further_: set[str] = set()  # keys that only probes have shown, see KnownKeys
@@ -76,6 +78,11 @@ class RunState(RecordingCallback):
         return None if writer is None else writer.folder
 
     @property
+    def probe_seconds_(self) -> float:
+        """Wall time so far of all that the package did for this probe."""
+        return self.meter_.spent
+
+    @property
     def records_written_(self) -> int:
         """Records of this process so far; 0 on every rank but zero."""
         return self._recorder_.written
@@ -85,6 +92,8 @@ class RunState(RecordingCallback):
         return {name: getattr(self, f"{name}_") for name in _RESUMED} | {
             "run_dir": None if self.run_dir_ is None else str(self.run_dir_),
             "train_seconds": self._elapsed(),
+            "probe_seconds": self.meter_.spent,
+            "wall_seconds": self.meter_.elapsed,
             "given": sorted(self._given_),
             "further": sorted(self._further_),
         }
@@ -95,23 +104,11 @@ class RunState(RecordingCallback):
         for name in (*_RESUMED, "train_seconds"):
             if name in state_dict:  # an earlier version kept fewer
                 setattr(self, f"{name}_", state_dict[name])
+        elapsed = state_dict.get("wall_seconds", state_dict.get("train_seconds", 0.0))
+        self.meter_.resume(state_dict.get("probe_seconds", 0.0), elapsed)
         # Also the engine's, if it is there.
         self._given_ |= set(state_dict.get("given", ()))
         self._further_ |= set(state_dict.get("further", ()))
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count the time of what is done inside as a cost of probing."""
-        began = time.monotonic()
-        yield
-        self.probe_seconds_ += time.monotonic() - began
-
-    def _cost(self, began: float) -> Cost:
-        """Count a probe that began at this time of the monotonic clock and ends now."""
-        self._last_time_ = time.monotonic()
-        seconds = self._last_time_ - began
-        self.probe_seconds_ += seconds
-        return Cost(max(self._elapsed(), seconds), self.probe_seconds_, seconds)
 
     def _elapsed(self) -> float:
         return self.train_seconds_ + time.monotonic() - self._clock_

@@ -117,11 +117,11 @@ def epoch_due(epoch: int, every_n_epochs: int | None) -> bool:
 
 @dataclass(frozen=True)
 class Cost:
-    """What probing has cost when a probe has ended, in seconds of wall time."""
+    """What probing has cost, in seconds of wall time."""
 
-    elapsed: float  # since training began, probing included
-    probing: float  # all probes so far
-    last: float  # the one that has ended
+    elapsed: float  # since the setup of the run began, probing included
+    probing: float  # all that the package did
+    last: float  # what one more probe is taken to last, and the one at the end of the run
 
     @property
     def overhead(self) -> float:
@@ -133,7 +133,7 @@ def earliest_step(cost: Cost, step: int, max_overhead: float) -> int:
     """The step from which on one more probe keeps probing below its share of the time.
 
     Args:
-        cost: So far; the next probe is taken to last as long as the last.
+        cost: So far, and ahead.
         step: Steps so far; 0 has no pace yet, so the next probe need not wait.
         max_overhead: The share, in (0, 1).
 
@@ -143,6 +143,6 @@ def earliest_step(cost: Cost, step: int, max_overhead: float) -> int:
     if step == 0:
         return 0
     per_step = (cost.elapsed - cost.probing) / step
-    # One more probe as long as this one must fit under the limit when it is over.
+    # What is ahead must fit under the limit when it is over.
     wait = (cost.probing + cost.last) / max_overhead - cost.elapsed
     return step + max(0, int(wait / max(per_step, 1e-9)))

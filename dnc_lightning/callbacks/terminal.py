@@ -8,8 +8,10 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from dnc_lightning.callbacks.probes import probes_of, require_probes
-from dnc_lightning.records.store import read_run
+from dnc_lightning.callbacks.cost import shared
+from dnc_lightning.callbacks.probes import meters_of, require_probes
+from dnc_lightning.records.lines import Record, read_ends
+from dnc_lightning.records.store import RECORDS_FILE, read_header, read_run
 from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
 
 
@@ -20,8 +22,9 @@ class TerminalSummary(Callback):
 
     The line reads "step 64  dir 0.134 ↓4.2x | cert@5 0.41": directional CDNV, how many times
     smaller it is than at the first probe, and the certified error of 5 labelled samples. The table
-    is that of `dnc show`. Both are made from the records on disk, on rank zero, and what cannot be
-    printed never stops the training.
+    is that of `dnc show`. Both are made from the records on disk, on rank zero, the line from the
+    first one and the new ones alone, so that it takes as long after a thousand probes as after
+    one. What cannot be printed never stops the training. The time counts as overhead of the probe.
 
     Args:
         lines: Print a line for each probe, not the table and the values in the bar alone.
@@ -44,8 +47,11 @@ class TerminalSummary(Callback):
         """
         if stage != "fit":
             return
-        require_probes(trainer, "TerminalSummary shows what a ProbeCallback records")
-        require_rich()
+        self._probes = require_probes(
+            trainer, "TerminalSummary shows what a ProbeCallback records"
+        )
+        with shared(meters_of(self._probes), None):
+            require_rich()
         self._shown: dict[str, int] = {}  # name of a probe -> records that have had a line
         self._warned = False
         self._finished = False
@@ -56,27 +62,26 @@ class TerminalSummary(Callback):
         """Show a new probe; the first one too, which ran before there was a bar."""
         if not trainer.is_global_zero:
             return
-        for probe in probes_of(trainer):
+        for probe in self._probes:
             if probe.records_written_ != self._shown.get(probe.name, 0):
-                self._attempt(self._show, trainer, probe)
+                self._attempt(probe, self._show, trainer, probe)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Print the table of a run that is stopped."""
         self._finish(trainer)
 
-    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Print the table, when the last probe has run whatever the order of the callbacks."""
-        if stage == "fit":
-            self._finish(trainer)
+        self._finish(trainer)
 
     def _finish(self, trainer: Any) -> None:
         # An exception may come before setup was through.
         if not trainer.is_global_zero or getattr(self, "_finished", True):
             return
         self._finished = True
-        for probe in probes_of(trainer):
+        for probe in self._probes:
             if probe.records_written_:
-                self._attempt(_print_table, probe)
+                self._attempt(probe, _print_table, probe)
 
     def _show(self, trainer: Any, probe: Any) -> None:
         written = probe.records_written_
@@ -86,26 +91,28 @@ class TerminalSummary(Callback):
         bar = bar if bar is not None and bar.is_enabled else None
         if bar is None and not self.lines:
             return
-        run = read_run(probe.run_dir_)
+        header = read_header(probe.run_dir_)
+        first, latest = read_ends(Path(probe.run_dir_) / RECORDS_FILE, new)
         if bar is not None:
-            several = len(probes_of(trainer)) > 1
-            values = live_values(run.records[-1].scalars, run.header)
+            several = len(self._probes) > 1
+            values = live_values(latest[-1].scalars, header)
             # Lightning keeps them until the next fit. `log(prog_bar=True)` would also put them
             # among the callback metrics.
             trainer.progress_bar_metrics.update(
                 {f"{probe.name}/{k}" if several else k: words for k, words in values.items()}
             )
-        for record in run.records[-new:] if self.lines else ():
-            words = probe_line(record.scalars, run.records[0].scalars, run.header)
+        for record in latest if self.lines else ():
+            words = probe_line(record.scalars, first.scalars, header)
             text = f"{probe.name}  step {record.step:,}  {words}"
             if bar is not None:
                 bar.print(text)
             else:
                 rank_zero_info(text)
 
-    def _attempt(self, work: Any, *arguments: Any) -> None:
+    def _attempt(self, probe: Any, work: Any, *arguments: Any) -> None:
         try:
-            work(*arguments)
+            with shared(meters_of([probe]), "lines"):
+                work(*arguments)
         except Exception as error:  # the training is worth more than its table
             if not self._warned:
                 self._warned = True

@@ -54,6 +54,27 @@ def read_lines(path: Path) -> tuple[list[Record], list[str]]:
     return records, problems
 
 
+def read_ends(path: Path, last: int) -> tuple[Record, list[Record]]:
+    """Read the first record of a file and the last ones, in a time that its length does not change.
+
+    Raises:
+        ValueError: If one of them is damaged, or there are none.
+    """
+    with path.open("rb") as file:
+        first = file.readline()
+        end, block, tail = file.seek(0, os.SEEK_END), len(first) * last, b""
+        while end > 0 and tail.count(b"\n") <= last:  # the newline before them too
+            end, before = max(0, end - block), end
+            file.seek(end)
+            tail = file.read(before - end) + tail
+    lines = [first, *tail.splitlines()[-last:]]
+    try:
+        records = [_record_from(json.loads(line)) for line in lines]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a line of {path.name} is damaged: {error!r}") from error
+    return records[0], records[1:]
+
+
 def check_version(version: object, path: Path) -> None:
     """Refuse what a newer version has written."""
     if not isinstance(version, int):
