@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.collapse import require_plotly
+from dnc_lightning.reporting.optional import require
 
 
 class HtmlReport(Callback):
@@ -55,7 +55,7 @@ class HtmlReport(Callback):
                 "HtmlReport shows what a ProbeCallback records, but the Trainer has none: "
                 "add ProbeCallback(...) to the Trainer's callbacks"
             )
-        require_plotly()
+        require("plotly")
         self.path_: Path | None = None  # of the page written last
         self._shown: dict[Path, int] = {}  # run folder -> records in its page
         self._warned = False

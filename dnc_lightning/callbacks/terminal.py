@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from dnc_lightning.records.store import read_run
-from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
+from dnc_lightning.reporting.optional import require
+from dnc_lightning.reporting.terminal import live_values, print_run, probe_line
 
 
 class TerminalSummary(Callback):
@@ -48,7 +49,7 @@ class TerminalSummary(Callback):
                 "TerminalSummary shows what a ProbeCallback records, but the Trainer has none: "
                 "add ProbeCallback(...) to the Trainer's callbacks"
             )
-        require_rich()
+        require("rich")
         self._shown: dict[str, int] = {}  # name of a probe -> records that have had a line
         self._warned = False
         self._finished = False

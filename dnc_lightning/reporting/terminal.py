@@ -17,6 +17,7 @@ from dnc_lightning.reporting.compare.numbers import (
     orthogonality,
     overhead,
 )
+from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.page.further import reference_words
 from dnc_lightning.reporting.read.facts import remarks
 from dnc_lightning.reporting.read.series import Further, further
@@ -41,7 +42,7 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
     Raises:
         ModuleNotFoundError: If rich is not installed; the message names the extra.
     """
-    require_rich()
+    require("rich")
     from rich.console import Console
     from rich.markup import escape
 
@@ -256,20 +257,6 @@ def fall_words(fall: Fall) -> str:
         return "same"
     digits = 0 if larger >= 100 else 1 if larger >= 2 else 2
     return f"{arrow}{larger:,.{digits}f}x"
-
-
-def require_rich() -> None:
-    """Check that tables can be printed.
-
-    Raises:
-        ModuleNotFoundError: If rich is not installed; the message names the extra.
-    """
-    try:
-        import rich  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'tables in the terminal need rich: pip install "dnc_lightning[report]"'
-        ) from error
 
 
 def _about(run: Run) -> str:
