@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,28 @@ def test_every_built_in_series_survives_json(series: Series) -> None:
         assert reference.number(3) is not None or reference.value in {
             s.key for s in declared(list(BUILT_IN.values())) if s.scope == series.scope
         }
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"scale": "cubic"}, "series 'k': scale must be one of .*, got 'cubic'"),
+        ({"direction": "up"}, "direction must be one of"),
+        ({"scope": "galaxy"}, "scope must be one of"),
+        ({"digits": 0}, "digits must be 1 to 12, got 0"),
+        ({"high": math.inf}, "low and high must be numbers, got inf"),
+        ({"unit": 3}, "texts must be strings"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Series("k", "A title", "what it is", "Own", **given)
+
+
+@pytest.mark.parametrize("value", [math.nan, None, [1]])
+def test_a_reference_is_a_number_or_a_key(value: Any) -> None:
+    with pytest.raises(ValueError, match="a reference is a name and a number or key, got Ref"):
+        Reference("chance", value)
 
 
 def test_the_table_of_keys_in_readme_is_made_from_the_declarations() -> None:
