@@ -67,8 +67,7 @@ class Series:
             "{a}-{b}/abs_cos" for a number a pair of tasks.
         title: For charts and tables, a few words in sentence case.
         meaning: One line, for people who see it the first time.
-        group: The section that it is shown in; series of one group share a chart where their units
-            and scales allow it.
+        group: The section that it is shown in.
         unit: Of the values; empty for none.
         low: Least possible value; None without one.
         high: Greatest possible value; None without one.
@@ -86,6 +85,8 @@ class Series:
         queries: Needs a sample beyond the m labelled ones: given for the m below the number of
             samples of every class.
         most_classes: Of a task that it is given for; None for any number.
+        chart: Title of the picture, a few words, that numbers of one group, scope and chart share
+            where no special section draws them; empty for a picture of its own.
 
     Raises:
         ValueError: a key or title that is missing, a key that begins or ends with "/", a range
@@ -109,6 +110,7 @@ class Series:
     scope: Scope = "task"
     queries: bool = False
     most_classes: int | None = None
+    chart: str = ""
 
     def __post_init__(self) -> None:
         if not self.key or self.key.strip("/") != self.key:
@@ -132,12 +134,16 @@ class Series:
                 f"every axis of the array {self.key!r} must have a name, got axes={self.axes!r}. "
                 'Write axes=("class", "class"), or () for a number.'
             )
+        if self.axes and self.chart:
+            raise ValueError(
+                f"series {self.key!r}: an array has a picture of its own, got chart={self.chart!r}."
+            )
         for name, allowed in _ALLOWED.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(
                     f"series {self.key!r}: {name} must be one of {allowed}, got {value!r}."
                 )
-        texts = (self.title, self.meaning, self.group, self.unit, self.role, *self.axes)
+        texts = (self.title, self.meaning, self.group, self.unit, self.role, self.chart, *self.axes)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"series {self.key!r}: texts must be strings.")
         if not isinstance(self.digits, int) or not 1 <= self.digits <= 12:
