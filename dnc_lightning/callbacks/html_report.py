@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from dnc_lightning.callbacks.probes import probes_of, require_probes
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.collapse import require_plotly
+from dnc_lightning.reporting.optional import require
 
 
 class HtmlReport(Callback):
@@ -52,7 +52,7 @@ class HtmlReport(Callback):
                 "is written into the run's folder, pass for example 'report.html'"
             )
         require_probes(trainer, "HtmlReport shows what a ProbeCallback records")
-        require_plotly()
+        require("plotly")
         self.path_: Path | None = None  # of the page written last
         self._shown: dict[Path, int] = {}  # run folder -> records in its page
         self._warned = False

@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from dnc_lightning.callbacks.probes import probes_of, require_probes
 from dnc_lightning.records.store import read_run
-from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
+from dnc_lightning.reporting.optional import require
+from dnc_lightning.reporting.terminal import live_values, print_run, probe_line
 
 
 class TerminalSummary(Callback):
@@ -45,7 +46,7 @@ class TerminalSummary(Callback):
         if stage != "fit":
             return
         require_probes(trainer, "TerminalSummary shows what a ProbeCallback records")
-        require_rich()
+        require("rich")
         self._shown: dict[str, int] = {}  # name of a probe -> records that have had a line
         self._warned = False
         self._finished = False
