@@ -13,8 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from dnc_lightning.callbacks.cost import shared
 from dnc_lightning.callbacks.probes import meters_of, require_probes
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.collapse import require_plotly
-
+from dnc_lightning.reporting.optional import require
 
 PROMPT = 10
 """Pages of a run that are written right after their probe, however long that takes."""
@@ -85,7 +84,7 @@ class HtmlReport(Callback):
             )
         self._probes = require_probes(trainer, "HtmlReport shows what a ProbeCallback records")
         with shared(meters_of(self._probes), None):
-            require_plotly()
+            require("plotly")
         self.path_: Path | None = None  # of the page written last
         self._pages: dict[Path, Page] = {}  # by run folder
         self._warned = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
 from dnc_lightning.callbacks.probes import probes_of
 from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.optional import installed
 from dnc_lightning.reporting.paper.probe import probe_pictures
 
 
@@ -113,7 +113,7 @@ def log_charts(
 def _pictures(
     run: Run, arrays: Mapping[str, Any], failures: list[str], *, curves: bool
 ) -> dict[str, Any]:
-    if not (find_spec("matplotlib") and find_spec("PIL")):
+    if not (installed("matplotlib") and installed("PIL")):
         return {}  # tables and scalars are there without
     try:
         return probe_pictures(run, arrays, curves=curves)

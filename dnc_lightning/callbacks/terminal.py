@@ -10,9 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from dnc_lightning.callbacks.cost import shared
 from dnc_lightning.callbacks.probes import meters_of, require_probes
-from dnc_lightning.records.lines import Record, read_ends
+from dnc_lightning.records.lines import read_ends
 from dnc_lightning.records.store import RECORDS_FILE, read_header, read_run
-from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
+from dnc_lightning.reporting.optional import require
+from dnc_lightning.reporting.terminal import live_values, print_run, probe_line
 
 
 class TerminalSummary(Callback):
@@ -47,11 +48,9 @@ class TerminalSummary(Callback):
         """
         if stage != "fit":
             return
-        self._probes = require_probes(
-            trainer, "TerminalSummary shows what a ProbeCallback records"
-        )
+        self._probes = require_probes(trainer, "TerminalSummary shows what a ProbeCallback records")
         with shared(meters_of(self._probes), None):
-            require_rich()
+            require("rich")
         self._shown: dict[str, int] = {}  # name of a probe -> records that have had a line
         self._warned = False
         self._finished = False

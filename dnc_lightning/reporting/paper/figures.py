@@ -19,6 +19,7 @@ from dnc_lightning.reporting.compare.numbers import (
 )
 from dnc_lightning.reporting.compare.page import Method, methods_of
 from dnc_lightning.reporting.compare_runs import Group
+from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.page.collapse import TITLES
 from dnc_lightning.reporting.paper.further import further_paper, further_papers
 from dnc_lightning.reporting.paper.style import (
@@ -31,7 +32,6 @@ from dnc_lightning.reporting.paper.style import (
     method_style,
     metric_style,
     panels,
-    require_matplotlib,
     series_style,
     shots_ticks,
     step_ticks,
@@ -71,7 +71,7 @@ def write_figures(
         OSError: If the folder cannot be written.
         ValueError: If no run has one of `tasks`.
     """
-    require_matplotlib()
+    require("matplotlib")
     import matplotlib as mpl
 
     methods = methods_of(groups)

@@ -75,20 +75,6 @@ DASHES: tuple[Any, ...] = (
 )
 
 
-def require_matplotlib() -> None:
-    """Check that figures for a paper can be drawn.
-
-    Raises:
-        ModuleNotFoundError: If matplotlib is not installed; the message names the extra.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'figures for a paper need matplotlib: pip install "dnc_lightning[figures]"'
-        ) from error
-
-
 def panels(tasks: Sequence[str], rows: int, width: str) -> tuple[Figure, list[list[Axes]]]:
     """Make an empty panel for each task and row; tasks that do not fit go below.
 
