@@ -99,7 +99,7 @@ def counted(
     """Count the time of a hook as a cost of the probe whose it is."""
 
     @functools.wraps(hook)
-    def timed(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+    def timed(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self.meter_:
             return hook(self, *args, **kwargs)
 

@@ -25,7 +25,10 @@ _cost = partial(Series, group="Cost", low=0.0, direction="lower", scope="probe")
 COST = (
     _cost("seconds", "Time of a probe", "of the last probe", unit="s"),
     _cost(
-        "overhead", "Share of probing", "part of the wall time so far that the package took, setup included", high=1.0
+        "overhead",
+        "Share of probing",
+        "part of the wall time so far that the package took",
+        high=1.0,
     ),
 )
 """What the callback measures of every probe."""

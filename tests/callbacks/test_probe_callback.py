@@ -123,10 +123,10 @@ def test_max_overhead_stretches_the_schedule(
     fit(tmp_path, callback, Slow(), max_steps=200)
     assert callback.run_dir_ is not None
     records = read_run(callback.run_dir_).records
-    # The first, the second, which measures the step's time, and the last are made in any case.
+    # The first is made in any case, and room is left for the last.
     shares = [record.scalars["probe/overhead"] for record in records]
-    assert max(shares[2:-1]) <= 0.2 + 1e-9
-    assert min(shares[2:-1]) > 0.18  # and what is allowed is used
+    assert max(shares[1:]) <= 0.2 + 1e-9
+    assert shares[-1] > 0.18  # and what is allowed is used
     # 2 s of steps leave room for 0.5 s of probes.
     assert len(records) == pytest.approx(10, abs=1)
 
