@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.records.files import UNREADABLE, array_in
+from dnc_lightning.records.files import ARRAY_SUFFIX, MEBIBYTE, array_in, open_archive
 from dnc_lightning.records.lines import Record
 from dnc_lightning.records.store import Run
 
@@ -17,6 +17,7 @@ ReadMatrix = Callable[[Record, str], NDArray[np.float32] | None]
 """Reads one matrix of a record by its key; None where it is missing or damaged."""
 
 MOST_OPEN = 256  # files; systems allow a process about a thousand
+MOST_OF_A_RUN = 2_048 * MEBIBYTE  # of all arrays that one report reads
 
 
 class Archives:
@@ -24,6 +25,7 @@ class Archives:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.left = MOST_OF_A_RUN
         self.opened: OrderedDict[str, zipfile.ZipFile] = OrderedDict()
 
     def __enter__(self) -> Archives:
@@ -34,19 +36,21 @@ class Archives:
             self._close_oldest()
 
     def read(self, record: Record, key: str) -> NDArray[np.float32] | None:
-        """Read one matrix of a record; None where it is missing or damaged."""
+        """Read one matrix of a record; None where it is missing, damaged or more than allowed."""
         if record.matrices is None:
             return None
         try:
-            return array_in(self._archive(record.matrices), key)
-        except UNREADABLE:
+            archive = self._archive(record.matrices)
+            self.left -= archive.getinfo(key + ARRAY_SUFFIX).file_size
+            return array_in(archive, key) if self.left >= 0 else None
+        except (ValueError, KeyError):
             return None
 
     def _archive(self, path: str) -> zipfile.ZipFile:
         if path not in self.opened:
             if len(self.opened) >= MOST_OPEN:
                 self._close_oldest()
-            self.opened[path] = zipfile.ZipFile(self.run.folder / path)
+            self.opened[path] = open_archive(self.run.folder, path)
         self.opened.move_to_end(path)
         return self.opened[path]
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dnc_lightning.records.schema import short
 from dnc_lightning.series import FURTHER, PAIR, SHOTS, Scope, Series
 
+MOST_SERIES = 2_000
 UNDECLARED = "Recorded without a declaration: its title is made from its key."
 
 # What the sections on collapse, few-shot learning, variance, pairs, tasks and cost show.
@@ -59,8 +61,9 @@ def declarations(header: Mapping[str, Any]) -> tuple[list[Series], list[str]]:
         makes no sense is left out, as is a second one of a key.
     """
     given = header.get("series") or []
-    if not isinstance(given, list):
-        return [], [f'"series" in run.json is damaged: expected a list, got {given!r}']
+    if not isinstance(given, list) or len(given) > MOST_SERIES:
+        got = short(given) if not isinstance(given, list) else f"{len(given):,} of them"
+        return [], [f'"series" in run.json is damaged: expected a list, got {got}']
     read: dict[tuple[str, str, bool], Series] = {}
     problems = []
     for place, content in enumerate(given):
@@ -70,7 +73,7 @@ def declarations(header: Mapping[str, Any]) -> tuple[list[Series], list[str]]:
             if read.setdefault(_identity(series), series) is not series:
                 other = read[_identity(series)]
                 raise ValueError(f"{other.title!r} and {series.title!r} have one key")
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
             which = repr(name) if isinstance(name, str) else f"number {place + 1}"
             problems.append(
                 f"the declaration of series {which} in run.json is damaged ({error}): left out"

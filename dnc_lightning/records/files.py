@@ -1,18 +1,28 @@
-"""Whole-file writes, which nobody ever sees half done, and single arrays of a matrix file."""
+"""Whole-file writes, which nobody ever sees half done, and reads that trust no file.
+
+A file is read if it is a regular one and small enough. Of an archive the directory is read first:
+what its members declare decides before anything is inflated.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import stat
+import struct
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 TEMPORARY_SUFFIX = ".part"
 ARRAY_SUFFIX = ".npy"  # of the members of an .npz file
-UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
-"""What opening a missing or damaged matrix file raises, or reading an array of it."""
+MEBIBYTE = 2**20
+MOST_OF_AN_ARRAY = 64 * MEBIBYTE  # float32 of 4,096 classes
+MOST_OF_AN_ARCHIVE = 256 * MEBIBYTE  # all members, inflated
+MOST_OF_A_DIRECTORY = MEBIBYTE  # some 10,000 members
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -39,7 +49,94 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a file that strangers may have put there.
+
+    Raises:
+        OSError: It cannot be read, or is a device, a pipe or a folder.
+        ValueError: It is larger than `most` bytes.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"expected a regular file at {path}, got a device, a pipe or a folder")
+    if found.st_size > most:
+        raise ValueError(
+            f"expected at most {most // MEBIBYTE} MB in {path}, got {found.st_size // MEBIBYTE} MB"
+        )
+    return path.read_bytes()
+
+
+def open_archive(folder: Path, name: str) -> zipfile.ZipFile:
+    """Open an archive inside a folder, as this package writes them.
+
+    Args:
+        folder: Of a run.
+        name: Path relative to it, as a file of the run gives it.
+
+    Raises:
+        ValueError: It leads out of the folder, or is no such archive, or one that declares more
+            than it may hold.
+    """
+    try:
+        pure, path = PurePath(name), folder / name
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if pure.is_absolute() or ".." in pure.parts or not inside or not path.is_file():
+            raise ValueError("no file of the run's folder")
+        with path.open("rb") as file:
+            file.seek(-22, os.SEEK_END)  # the record that ends an archive without a comment
+            signature, size = struct.unpack("<4s8xI6x", file.read(22))
+        if signature != b"PK\x05\x06" or size > MOST_OF_A_DIRECTORY:
+            raise ValueError("no archive, or one of too many members")
+        archive = zipfile.ZipFile(path)
+        if sum(member.file_size for member in archive.infolist()) > MOST_OF_AN_ARCHIVE:
+            archive.close()
+            raise ValueError("too large")
+    except Exception as error:  # what zipfile raises over a damaged archive is not documented
+        raise ValueError(f"{name} cannot be read: {error}") from error
+    return archive
+
+
+def member_of(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Read one member of an archive.
+
+    Raises:
+        ValueError: It is missing, damaged, or declares more than `most` bytes.
+    """
+    try:
+        member = archive.getinfo(name)
+        if member.file_size > most:
+            raise ValueError(f"{member.file_size:,} bytes")
+        return archive.read(member)
+    except Exception as error:
+        raise ValueError(f"{name} cannot be read: {error}") from error
+
+
 def array_in(archive: zipfile.ZipFile, key: str) -> NDArray[np.float32]:
-    """Read one array of an .npz file by its key; raises what is `UNREADABLE`."""
-    with archive.open(key + ARRAY_SUFFIX) as member:
-        return np.asarray(np.lib.format.read_array(member), dtype=np.float32)
+    """Read one array of numbers of an .npz file by its key.
+
+    Raises:
+        ValueError: It is missing, damaged, too large, or holds something else.
+    """
+    name = key + ARRAY_SUFFIX
+    try:
+        member = archive.getinfo(name)
+        with archive.open(member) as file:
+            shape, fortran, dtype = _array_header(file)
+            size = math.prod(shape) * dtype.itemsize
+            if dtype.kind not in "fiub" or min(shape, default=0) < 0 or size > MOST_OF_AN_ARRAY:
+                raise ValueError(f"{dtype} {shape}")
+            if member.file_size != file.tell() + size:
+                raise ValueError(f"{shape} in {member.file_size} bytes")
+            values = np.frombuffer(file.read(), dtype).astype(np.float32)
+    except Exception as error:
+        raise ValueError(f"{name} cannot be read: {error}") from error
+    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    return read(file)

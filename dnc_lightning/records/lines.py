@@ -6,11 +6,17 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
+from dnc_lightning.records.files import MEBIBYTE, read_regular
+from dnc_lightning.records.schema import RECORD, checked, parse, short
+
 VERSION = 1
+MOST_OF_A_FILE = 256 * MEBIBYTE
+MOST_OF_A_LINE = 8 * MEBIBYTE
+MOST_PROBLEMS = 20  # that are named one by one
 
 
 @dataclass(frozen=True)
@@ -31,26 +37,32 @@ def read_lines(path: Path) -> tuple[list[Record], list[str]]:
     """Read the records of a file, and name, in words, the lines that hold none.
 
     Raises:
-        ValueError: If a line was written by a newer version.
+        OSError: If it is no regular file.
+        ValueError: If a line was written by a newer version, or the file is too large.
     """
     records: list[Record] = []
     problems: list[str] = []
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_regular(path, MOST_OF_A_FILE).splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            content = json.loads(line)
+            content = parse(line) if len(line) <= MOST_OF_A_LINE else None
         except ValueError:
             content = None
         if not isinstance(content, dict):
             cut_short = number == len(lines) and not line.endswith(b"\n")
             why = "was cut short (the run was stopped while writing)" if cut_short else "is damaged"
-            problems.append(f"{path.name}, line {number}, {why}: left out")
-            continue
-        check_version(content.get("version"), path)
-        try:
-            records.append(_record_from(content))
-        except (KeyError, ValueError, TypeError, AttributeError):
-            problems.append(f"{path.name}, line {number}, is damaged: left out")
+        else:
+            if isinstance(version := content.get("version"), int):
+                check_version(version, path)
+            try:
+                records.append(_record_from(content))
+                continue
+            except ValueError as error:
+                why = f"is damaged ({error})"
+        problems.append(f"{path.name}, line {number}, {why}: left out")
+    if len(problems) > MOST_PROBLEMS:
+        more = len(problems) - MOST_PROBLEMS
+        problems[MOST_PROBLEMS:] = [f"{path.name}: {more:,} more lines are left out"]
     return records, problems
 
 
@@ -67,21 +79,21 @@ def read_ends(path: Path, last: int) -> tuple[Record, list[Record]]:
             end, before = max(0, end - block), end
             file.seek(end)
             tail = file.read(before - end) + tail
-    lines = [first, *tail.splitlines()[-last:]]
-    try:
-        records = [_record_from(json.loads(line)) for line in lines]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"a line of {path.name} is damaged: {error!r}") from error
+    records = [_record_from(parse(line)) for line in (first, *tail.splitlines()[-last:])]
     return records[0], records[1:]
 
 
 def check_version(version: object, path: Path) -> None:
-    """Refuse what a newer version has written."""
-    if not isinstance(version, int):
-        raise ValueError(f'expected an integer "version" in {path}, got {version!r}')
+    """Refuse what a newer version has written.
+
+    Raises:
+        ValueError: it is newer, or no version at all.
+    """
+    if not isinstance(version, int) or not version >= 1:
+        raise ValueError(f'expected an integer "version" in {path}, got {short(version)}')
     if version > VERSION:
         raise ValueError(
-            f"{path} is of version {version}, but this dnc_lightning reads versions up to "
+            f"{path} is of version {short(version)}, but this dnc_lightning reads versions up to "
             f'{VERSION}: update it (pip install -U "dnc_lightning")'
         )
 
@@ -100,17 +112,10 @@ def ends_a_line(file: IO[bytes]) -> bool:
     return file.read(1) == b"\n"
 
 
-def _record_from(content: Mapping[str, Any]) -> Record:
-    return Record(
-        step=int(content["step"]),
-        epoch=int(content["epoch"]),
-        time=_number(content["time"]),
-        scalars={key: _number(value) for key, value in content["scalars"].items()},
-        uncalibrated={key: _number(value) for key, value in content["uncalibrated"].items()},
-        notes=tuple(map(str, content["notes"])),
-        warnings=tuple(map(str, content["warnings"])),
-        matrices=content["matrices"],
-    )
+def _record_from(content: object) -> Record:
+    found = checked(RECORD, content)
+    given = {f.name: found[f.name] for f in fields(Record)}
+    return Record(**given | {name: tuple(given[name]) for name in ("notes", "warnings")})
 
 
 def record_line(record: Record) -> bytes:
@@ -134,7 +139,3 @@ def to_json(content: Mapping[str, Any], indent: int | None = None) -> str:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

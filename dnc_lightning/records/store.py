@@ -17,9 +17,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +29,11 @@ from numpy.typing import NDArray
 from dnc_lightning.records.declarations import declarations
 from dnc_lightning.records.files import (
     ARRAY_SUFFIX,
+    MEBIBYTE,
     TEMPORARY_SUFFIX,
-    UNREADABLE,
     array_in,
+    open_archive,
+    read_regular,
     write_atomically,
 )
 from dnc_lightning.records.lines import (
@@ -46,6 +46,7 @@ from dnc_lightning.records.lines import (
     step_in,
     to_json,
 )
+from dnc_lightning.records.schema import HEADER, checked, parse
 
 __all__ = ["Record", "RecordWriter", "Run", "claim_folder", "read_header", "read_run"]
 
@@ -53,6 +54,7 @@ HEADER_FILE = "run.json"
 RECORDS_FILE = "records.jsonl"
 MATRICES_FOLDER = "matrices"
 EXAMPLES_FILE = "examples.zip"
+MOST_OF_A_HEADER = 8 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class Run:
         if record.matrices is None:
             return {}
         try:
-            with zipfile.ZipFile(self.folder / record.matrices) as archive:
+            with open_archive(self.folder, record.matrices) as archive:
                 keys = [name.removesuffix(ARRAY_SUFFIX) for name in archive.namelist()]
                 return {key: array_in(archive, key) for key in keys}
-        except UNREADABLE:
+        except ValueError:
             return {}
 
 
@@ -239,14 +241,18 @@ def read_header(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If it is not readable, or was written by a newer version.
     """
     path = Path(folder) / HEADER_FILE
+    content = read_regular(path, MOST_OF_A_HEADER)
     try:
-        header = json.loads(path.read_bytes())
+        header = parse(content)
     except ValueError as error:
         raise ValueError(f"expected JSON in {path}, got something else: {error}") from error
     if not isinstance(header, dict):
         raise ValueError(f"expected a JSON object in {path}, got {type(header).__name__}")
     check_version(header.get("version"), path)
-    return header
+    try:
+        return dict(checked(HEADER, header))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -275,9 +281,18 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     header = read_header(folder)
     records, problems = read_lines(folder / RECORDS_FILE)
     problems += declarations(header)[1]
-    for record in records:
-        if record.matrices is not None and not zipfile.is_zipfile(folder / record.matrices):
+    for place, record in enumerate(records):
+        if record.matrices is not None and not _is_archive(folder, record.matrices):
             problems.append(f"{record.matrices} (step {record.step}) is missing or damaged")
-    if (folder / EXAMPLES_FILE).exists() and not zipfile.is_zipfile(folder / EXAMPLES_FILE):
+            records[place] = dataclasses.replace(record, matrices=None)
+    if (folder / EXAMPLES_FILE).exists() and not _is_archive(folder, EXAMPLES_FILE):
         problems.append(f"{EXAMPLES_FILE} is damaged: no example images are shown")
     return Run(folder=folder, header=header, records=tuple(records), problems=tuple(problems))
+
+
+def _is_archive(folder: Path, name: str) -> bool:
+    try:
+        open_archive(folder, name).close()
+    except ValueError:
+        return False
+    return True

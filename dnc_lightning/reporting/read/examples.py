@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,10 +12,12 @@ from urllib.parse import quote
 
 import numpy as np
 
+from dnc_lightning.records.files import member_of, open_archive
 from dnc_lightning.records.store import EXAMPLES_FILE
 from dnc_lightning.reporting.read.views import UNDEFINED, PairStack
 
 WORST_PAIRS = 10  # rows of a page's table
+JPEG = b"\xff\xd8\xff"  # what such an image begins with
 PAGE_CHARACTERS = 1_000_000  # of all examples of a page in base64
 
 
@@ -70,11 +71,14 @@ def read_examples(
     """
     found: dict[str, dict[int, str]] = {task: {} for task in wanted}
     turns = [(turn, task, index) for task in wanted for turn, index in enumerate(wanted[task])]
-    # What zipfile raises over a damaged archive is not documented, and a page does without.
-    with suppress(Exception), zipfile.ZipFile(folder / EXAMPLES_FILE) as archive:
+    # A page does without what is damaged.
+    with suppress(ValueError), open_archive(folder, EXAMPLES_FILE) as archive:
         for _, task, index in sorted(turns, key=lambda each: each[0]):
-            with suppress(Exception):
-                strip = base64.b64encode(archive.read(member(task, index))).decode()
+            with suppress(ValueError):
+                image = member_of(archive, member(task, index), most)
+                if not image.startswith(JPEG):
+                    continue
+                strip = base64.b64encode(image).decode()
                 most -= len(strip)
                 if most < 0:
                     break

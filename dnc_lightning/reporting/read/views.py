@@ -154,11 +154,16 @@ def pair_stack(
         return None
     chosen = worst_classes(last["directional_cdnv"], max_classes)
     keep = max(2, max_values // (2 * len(chosen) ** 2))
-    read = {i: pair for i in thinned(having, keep) if (pair := pair_at(i))}
+    kept = np.ix_(chosen, chosen)
+    read = {
+        i: {metric: matrix[kept] for metric, matrix in pair.items()}
+        for i in thinned(having, keep)
+        if (pair := pair_at(i))
+    }
     bounds: dict[Metric, tuple[float, float]] = {}
     codes: dict[Metric, NDArray[np.uint16]] = {}
     for metric in METRICS:
-        stack = np.stack([pair[metric][np.ix_(chosen, chosen)] for pair in read.values()])
+        stack = np.stack([pair[metric] for pair in read.values()])
         bounds[metric] = log_bounds(stack)
         codes[metric] = quantised(stack, bounds[metric])
     return PairStack(tuple(read), tuple(chosen), codes, bounds)
