@@ -28,6 +28,7 @@ from dnc_lightning.reporting.page.few_shot_style import (
 )
 from dnc_lightning.reporting.read.few_shot import BOUNDS, JOINT, MEASURED, TRACKED, FewShot, Series
 from dnc_lightning.reporting.theme import Theme
+from dnc_lightning.reporting.words import bound_words, measured_words
 
 STANDARD_ERRORS = 2  # either way, of an error bar or band
 # What is measured lies in front.
@@ -140,22 +141,6 @@ def outline(x: Sequence[int], low: Matrix, high: Matrix, scale: ErrorScale) -> d
         edge = [(high, i) for i in stretch] + [(low, i) for i in stretch[::-1]]
         ys += [*([None] if ys else []), *(_rounded(scale.place(side[i])) for side, i in edge)]
     return {"x": xs, "y": ys}
-
-
-def measured_words(error: float, standard_error: float) -> str:
-    """Return an error with as many decimals as its standard error needs, "0.205 ± 0.003"."""
-    if not standard_error > 0:
-        return f"{error:.3g}"
-    decimals = min(5, max(3, math.ceil(-math.log10(standard_error))))
-    return f"{error:.{decimals}f} ± {standard_error:.{decimals}f}"
-
-
-def bound_words(bound: float) -> str:
-    """Return a bound's three digits, or whole part, rounded up: it must stay true as printed."""
-    if not 0 < bound < 100:
-        return f"{math.ceil(bound - 1e-6):,}" if bound < 1e6 else f"{bound:.1e}"
-    scale = 10.0 ** (2 - math.floor(math.log10(bound)))
-    return f"{math.ceil(bound * scale - 1e-6) / scale:.3g}"
 
 
 def _heights(few_shot: FewShot, name: Series, where: Any, scale: ErrorScale) -> dict[str, Any]:
