@@ -33,11 +33,6 @@ class Group:
     label: str
     runs: tuple[Named, ...]  # at least one
 
-    @property
-    def views(self) -> list[View]:
-        """Encoders and tasks, those of the first run: all runs of a group have the same."""
-        return views(self.runs[0].run)
-
 
 @dataclass(frozen=True)
 class Method:
@@ -136,7 +131,8 @@ def methods_of(groups: Sequence[Group]) -> list[Method]:
     """Return every group and encoder; the label names the encoder where a group has several."""
     methods = []
     for group in groups:
-        encoders = list(dict.fromkeys(view.encoder for view in group.views))
+        # All runs of a group have the encoders and tasks of the first.
+        encoders = list(dict.fromkeys(view.encoder for view in views(group.runs[0].run)))
         for encoder in encoders:
             label = group.label if len(encoders) == 1 else f"{group.label} · {encoder}"
             methods.append(Method(label, group.runs, encoder))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dnc_lightning.records.store import RECORDS_FILE, Record, RecordWriter, read_run
-from dnc_lightning.reporting.charts.values import Axis, Chart, Line
+from dnc_lightning.reporting.charts.values import Axis, Chart, Line, comparison_of
 from dnc_lightning.reporting.compare.numbers import (
     band,
     geometric_mean,
@@ -240,6 +240,16 @@ def test_methods_differ_in_more_than_colour_and_their_colours_are_names() -> Non
     chart = Chart("t", Axis("x", "steps"), Axis("y", "log"), tuple(lines), labels=("step 0",))
     colours = {trace["line"]["color"] for trace in plotly_spec(chart)["data"]}
     assert colours == {f"--methods-{k}" for k in range(8)}
+
+
+def test_an_axis_of_shots_reaches_as_far_as_any_method() -> None:
+    series = Series("e/{m}", "E", "M.", "G", scale="log")
+    bands = [
+        band([(np.array(x), np.array([0.5, 0.2]))], geometric=False) for x in ([1, 5], [1, 20])
+    ]
+    chart = comparison_of(series, bands, ["a", "b"], along=("1", "5"))
+    assert chart.labels == ("1", "5", "20")
+    assert plotly_spec(chart)["layout"]["xaxis"]["range"][1] > math.log10(20)
 
 
 # ---- in the browser

@@ -83,8 +83,12 @@ function drawChart(id, { title, figure, words }) {
 
 function drawCharts() {
   placeFurther((entry) => entry.task === null || entry.task === state.task).forEach((entry, i) => drawChart(`further-${i}`, entry));
-  if (part()) ["directional_cdnv", "cdnv"].forEach((id) => drawChart(id, part()[id]));
-  if (task().shots.length) ["error", "certificate"].forEach((id) => drawChart(id, task()[id]));
+  for (const id of ["directional_cdnv", "cdnv", "error", "certificate"]) {
+    const entry = part()?.[id] ?? task()[id];
+    if (!entry) continue;
+    by(id).previousElementSibling.textContent = entry.title;
+    drawChart(id, entry);
+  }
   by("across-panel").hidden = !report.across;
   if (!report.across) return;
   drawChart("across", report.across);

@@ -158,7 +158,7 @@ def comparison_of(
         bands: One for each method over steps, or over shots at the last probe; may be empty.
         names: Of the methods.
         rules: Levels to compare with.
-        along: Names of all positions of a curve; empty for lines over training.
+        along: Names of the positions of a curve; empty for lines over training.
     """
     lines = [
         Line(
@@ -174,7 +174,11 @@ def comparison_of(
         if band.x
     ]
     if along:
-        return _chart(series, _curve_axis(series, along), lines, rules, along)
+        axis = _curve_axis(series, along)
+        if axis.scale == "shots":  # of all methods
+            places = {*map(float, along), *(place for line in lines for place in line.x)}
+            along = tuple(f"{place:.0f}" for place in sorted(places))
+        return _chart(series, axis, lines, rules, along)
     steps = sorted({int(step) for band in bands for step in band.x})
     labels = tuple(f"step {step:,}" for step in steps)
     return _chart(series, Axis(STEPS_LABEL, "steps"), lines, rules, labels)

@@ -90,7 +90,8 @@ def numbers(run: Run, view: View, average: str = "mean") -> Numbers:
 
 def overhead(run: Run) -> float:
     """Return the part of the wall time that probing took; nan where unknown."""
-    return _named(run, "overhead")
+    last = run.records[-1].scalars
+    return next((v for key, v in last.items() if key.endswith("/overhead")), math.nan)
 
 
 def orthogonality(run: Run, encoder: str) -> tuple[NDArray[np.int64], Values, float]:
@@ -170,8 +171,3 @@ def finite(x: NDArray[np.int64], y: Values) -> tuple[NDArray[np.int64], Values]:
     """Leave out the positions where a curve is undefined."""
     kept = np.isfinite(y)
     return x[kept], y[kept]
-
-
-def _named(run: Run, ending: str) -> float:
-    last = run.records[-1].scalars
-    return next((v for key, v in last.items() if key.endswith(f"/{ending}")), math.nan)

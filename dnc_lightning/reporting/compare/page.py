@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from dnc_lightning.records.files import write_atomically
-from dnc_lightning.reporting.charts.values import Chart, Matrix
+from dnc_lightning.reporting.charts.values import Chart, Line, Matrix
 from dnc_lightning.reporting.compare.numbers import orthogonality, plain_mean
 from dnc_lightning.reporting.compare.pictures import Compared, across, collapse, compared, errors
 from dnc_lightning.reporting.compare.table import (
@@ -128,7 +128,7 @@ def _task_data(task: str, methods: Sequence[Method]) -> dict[str, Any]:
         ],
         "shots": shots,
         "shown": max(set(shown), key=shown.count) if shown else None,
-        "at": {m: shots_columns(rows["mean"], m) for m in shots},
+        "at": {m: shots_columns(methods, rows["mean"], m) for m in shots},
         "columns": run_columns(methods, rows["mean"]),
         **dict(zip(("error", "certificate"), map(_figure, pictures), strict=False)),
     }
@@ -151,20 +151,14 @@ def _across_data(methods: Sequence[Method]) -> dict[str, Any] | None:
 
 
 def _figure(entry: Compared[Chart | Matrix]) -> dict[str, Any]:
-    """Return a picture, its title, and each method's ends in words for those who do not see it."""
-    return {
-        "title": entry.picture.title,
-        "figure": plotly_spec(entry.picture),
-        "words": _ends(entry.picture),
-    }
+    """Return a picture, its title, and what each method has in it, for those who do not see it."""
+    picture = entry.picture
+    words = {0: picture.shown} if isinstance(picture, Matrix) else dict(map(_ends, picture.lines))
+    return {"title": picture.title, "figure": plotly_spec(picture), "words": words}
 
 
-def _ends(picture: Chart | Matrix) -> dict[int, str]:
-    lines = picture.lines if isinstance(picture, Chart) else ()
-    return {
-        line.order: f"{line.name} from {in_digits(line.y[0])} to {in_digits(line.y[-1])}"
-        for line in lines
-    }
+def _ends(line: Line) -> tuple[int, str]:
+    return line.order, f"{line.name} from {in_digits(line.y[0])} to {in_digits(line.y[-1])}"
 
 
 def _group_data(group: Group) -> dict[str, Any]:

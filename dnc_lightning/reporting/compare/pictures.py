@@ -35,7 +35,7 @@ from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.tasks import variance_parts
 from dnc_lightning.reporting.read.views import AVERAGES
 from dnc_lightning.reporting.theme import Metric
-from dnc_lightning.series import FURTHER, Series
+from dnc_lightning.series import FURTHER, SHOTS, Series
 
 LEAST_ERROR = 1e-4  # an axis of errors reaches no further down
 ROLE_DASHES = {
@@ -47,8 +47,6 @@ ROLE_DASHES = {
 PARTS = ("on the axis", "top 1 beside", "top 10", "top 100", "all beside")
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
-
-
 Picture = TypeVar("Picture", bound=Chart | Matrix | Bars, covariant=True)
 
 
@@ -87,6 +85,7 @@ def collapse(
 
 def errors(methods: Sequence[Method], task: str, names: Sequence[Error]) -> list[Compared[Chart]]:
     """Draw errors or bounds at the last probe against shots, all on the same axes; [] of none."""
+    labels = [method.label for method in methods]
     found = {name: [over_shots(method, task, name) for method in methods] for name in names}
     bands = [band for one in found.values() for band in one]
     shots = sorted({int(m) for band in bands for m in band.x})
@@ -96,8 +95,7 @@ def errors(methods: Sequence[Method], task: str, names: Sequence[Error]) -> list
     foot = math.log10(min(0.5, max(LEAST_ERROR, least)))
     made = []
     for name in names:
-        series = declared(methods[0].runs[0].run.header, f"{name}/{{m}}")
-        labels = [method.label for method in methods]
+        series = declared(methods[0].runs[0].run.header, f"{name}/{SHOTS}")
         chart = comparison_of(series, found[name], labels, along=tuple(map(str, shots)))
         # A bound above 1 says nothing.
         chart = replace(chart, range=(1.06 * foot, max(0.04, -0.04 * foot)))
@@ -119,14 +117,14 @@ def across(methods: Sequence[Method]) -> Compared[Chart]:
 def variance(methods: Sequence[Method], tasks: Sequence[str]) -> list[list[Compared[Bars]]]:
     """Draw where the variance of some pairs lies, a row a method that recorded it, first runs."""
     series = declared(methods[0].runs[0].run.header, "variance")
-    rows = {method.label: [_parts(method, task) for task in tasks] for method in methods}
-    held = {label: row for label, row in rows.items() if not all(bars.empty for bars in row)}
+    rows = [(method.label, [_parts(method, task) for task in tasks]) for method in methods]
+    held = [(label, row) for label, row in rows if not all(bars.empty for bars in row)]
     return [
         [
             Compared(task, series, replace(bars, title=label if len(held) > 1 else ""))
             for task, bars in zip(tasks, row, strict=True)
         ]
-        for label, row in held.items()
+        for label, row in held
     ]
 
 

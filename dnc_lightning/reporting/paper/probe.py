@@ -146,8 +146,8 @@ def line_picture(chart: Chart) -> Pixels:
     """Draw lines with their title and legend; see `draw`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4, 3.8), dpi=PIXELS_PER_INCH, layout="constrained")
-    ax = figure.add_subplot()
+    figure = Figure(figsize=(5.4, 3.8), dpi=PIXELS_PER_INCH)
+    ax = figure.add_axes((0.14, 0.18, 0.83, 0.74))  # a layout of its own would take half as long
     draw(ax, chart)
     ax.set_title(chart.title, fontsize=9.5)
     ax.tick_params(labelsize=RC["xtick.labelsize"])
