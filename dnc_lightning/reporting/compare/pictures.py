@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -64,7 +64,6 @@ class _Gathered:
     found: Further  # the first one
     curves: dict[int, list[Curve]] = field(default_factory=dict)  # of each method
     references: dict[str, list[float]] = field(default_factory=dict)
-    arrays: list[Further] = field(default_factory=list)
 
 
 def collapse(
@@ -176,7 +175,7 @@ def compared(methods: Sequence[Method]) -> list[Compared[Chart | Matrix]]:
     A matrix has a picture where there is one method; of its runs the first is drawn.
 
     Returns:
-        Series in the order of the declarations, those of a group together.
+        Series in the order of the declarations, those without a group last.
     """
     gathered: dict[tuple[str | None, str, str], _Gathered] = {}
     read: dict[int, list[Further]] = {}  # of each run, which several encoders share
@@ -191,9 +190,7 @@ def compared(methods: Sequence[Method]) -> list[Compared[Chart | Matrix]]:
         for (task, title, _), entry in gathered.items()
         if (picture := _picture(title, entry, labels)) is not None
     ]
-    groups = list(dict.fromkeys(entry.series.group for entry in made))
-    groups.sort(key=lambda group: group == FURTHER)
-    return sorted(made, key=lambda entry: groups.index(entry.series.group))
+    return sorted(made, key=lambda entry: entry.series.group == FURTHER)
 
 
 def _gather(
@@ -202,27 +199,27 @@ def _gather(
     for title, curve in _curves(found):
         place = (found.place.task, title, found.series.key)
         entry = gathered.setdefault(place, _Gathered(found))
-        entry.curves.setdefault(index, []).append(curve)
+        if curve is not None:
+            entry.curves.setdefault(index, []).append(curve)
         for name, value in found.references:
             last = value if isinstance(value, float) else float(value[-1])
             entry.references.setdefault(name, []).append(last)
+
+
+def _curves(found: Further) -> list[tuple[str, Curve | None]]:
+    """What becomes a line each, with its title; of a matrix the title alone."""
     if found.kind == "matrix":
-        place = (found.place.task, found.series.title, found.series.key)
-        gathered.setdefault(place, _Gathered(found)).arrays.append(found)
-
-
-def _curves(found: Further) -> Iterator[tuple[str, Curve]]:
+        return [(found.series.title, None)]
     if found.kind == "curve":
         x = np.array(positions(found.names[0]), dtype=np.int64)
-        yield found.series.title, finite(x, found.values[-1])
-    for track in found.tracks() if found.kind != "curve" else ():
-        yield track.title, finite(track.steps, track.values)
+        return [(found.series.title, finite(x, found.values[-1]))]
+    return [(track.title, finite(track.steps, track.values)) for track in found.tracks()]
 
 
 def _picture(title: str, entry: _Gathered, labels: Sequence[str]) -> Chart | Matrix | None:
     found = entry.found
-    if entry.arrays:
-        return chart_of(entry.arrays[0]) if len(labels) == 1 else None
+    if found.kind == "matrix":
+        return chart_of(found) if len(labels) == 1 else None
     series = replace(found.series, title=title)
     every = np.concatenate([y for curves in entry.curves.values() for _, y in curves])
     # The mean of the logarithms is that of positive values alone.

@@ -153,7 +153,7 @@ def line_picture(chart: Chart) -> Pixels:
     ax.tick_params(labelsize=RC["xtick.labelsize"])
     ax.grid(color=RC["grid.color"], lw=RC["grid.linewidth"])
     if len(chart.lines) + len(chart.rules) > 1:
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(fontsize=8, framealpha=0.8, edgecolor="none")
     return pixels(figure)
 
 
