@@ -25,6 +25,7 @@ from dnc_lightning.reporting.compare_runs import find_runs, method_of, methods_o
 from dnc_lightning.reporting.draw.look import dash, symbol
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.read.views import views
+from dnc_lightning.reporting.theme import DARK, LIGHT
 from dnc_lightning.reporting.words import bound_words, in_digits
 from dnc_lightning.series import Series
 from tests.reporting.conftest import Page, write_run
@@ -303,6 +304,30 @@ def test_the_page_follows_task_methods_and_theme(
     assert page("return getComputedStyle(document.body).backgroundColor") != colour
     page.reload()
     assert "simclr" not in page.text("#numbers")
+
+
+@pytest.mark.browser
+def test_the_best_of_a_column_is_among_the_shown_and_colours_follow_the_theme(
+    open_comparison: Callable[..., Page], runs: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = open_comparison(find_runs([runs]))
+    best = """return [...document.querySelectorAll('#numbers td.best')]
+        .filter(cell => cell.cellIndex === 1)
+        .map(cell => cell.parentElement.cells[0].textContent)"""
+    colours = """return [document.getElementById('cdnv').data.at(-1).line.color,
+        getComputedStyle(document.querySelector('#methods label:last-child line')).stroke]"""
+    assert page(best) == ["simclr"]
+    seen = [page(colours)]
+    page.press("#theme", Keys.ENTER)
+    seen.append(page(colours))
+    themes = [LIGHT, DARK] if seen[0][0] == LIGHT.methods[2] else [DARK, LIGHT]
+    for (line, swatch), theme in zip(seen, themes, strict=True):
+        assert line == theme.methods[2]
+        assert swatch == "rgb({}, {}, {})".format(*bytes.fromhex(line[1:]))
+    page.press("#method-2", Keys.SPACE)
+    assert page(best) in (["dino · student"], ["dino · teacher"])
 
 
 @pytest.mark.browser

@@ -12,6 +12,7 @@ from PIL import Image
 from dnc_lightning.records.store import Record, RecordWriter, read_run
 from dnc_lightning.reporting.charts.values import Matrix
 from dnc_lightning.reporting.compare_runs import find_runs, methods_of
+from dnc_lightning.reporting.draw.look import shade_ticks, shades
 from dnc_lightning.reporting.paper.figures import DOTS_PER_INCH, paper, papers, write_figures
 from dnc_lightning.reporting.paper.probe import (
     HEIGHT,
@@ -163,6 +164,24 @@ def test_a_pair_picture_shows_rows_and_columns_as_given() -> None:
     colours = [["#" + bytes(cell).hex() for cell in row] for row in cells]
     lowest, *_, highest = LIGHT.cdnv_ramp
     assert colours == [[LIGHT.sunken, highest], [lowest, LIGHT.sunken]]
+
+
+def test_a_matrix_need_not_be_square_nor_logarithmic() -> None:
+    values = np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+    chart = Matrix("Parts", "part", "pair", ("a", "b", "c"), ("x", "y"), values, "linear")
+    picture = matrix_picture(chart)
+    rows, columns = [SIDE // 4, SIDE * 3 // 4], [SIDE // 6, SIDE // 2, SIDE * 5 // 6]
+    cells = picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE][np.ix_(rows, columns)].astype(int)
+    darkness = -cells.sum(axis=2)
+    assert (np.diff(darkness.ravel()) > 0).all()
+    assert "#" + bytes(cells[0, 0].astype(np.uint8)).hex() == LIGHT.cosine_ramp[0]
+    assert shade_ticks(chart, 0.0, 5.0) == [(float(k), str(k)) for k in range(6)]
+
+
+def test_a_zero_is_at_the_low_end_of_a_logarithmic_ramp_and_the_undefined_nowhere() -> None:
+    heights, low, high = shades(pairs(np.array([[np.nan, 0.0], [0.01, 100.0]]), "a", "b"))
+    np.testing.assert_allclose(heights, [[np.nan, -2], [-2, 2]])
+    assert (low, high) == pytest.approx((-2, 2))
 
 
 def test_names_stand_at_their_rows_and_columns() -> None:

@@ -16,7 +16,14 @@ from typing import Any
 from dnc_lightning.records.files import write_atomically
 from dnc_lightning.reporting.charts.values import Chart, Line, Matrix
 from dnc_lightning.reporting.compare.numbers import orthogonality, plain_mean
-from dnc_lightning.reporting.compare.pictures import Compared, across, collapse, compared, errors
+from dnc_lightning.reporting.compare.pictures import (
+    BESIDE,
+    Compared,
+    across,
+    collapse,
+    compared,
+    errors,
+)
 from dnc_lightning.reporting.compare.table import (
     metric_columns,
     rows_of,
@@ -114,7 +121,7 @@ def _task_data(task: str, methods: Sequence[Method]) -> dict[str, Any]:
     seeds = [seed for row in rows["mean"] for seed in row or ()]
     shots = sorted({m for seed in seeds for m in seed.shots})
     shown = [seed.shots[seed.middle] for seed in seeds if seed.middle >= 0]
-    pictures = errors(methods, task, ("few_shot_error", "certificate"))
+    pictures = errors(methods, task, BESIDE)
     return {
         "task": task,
         "averages": [

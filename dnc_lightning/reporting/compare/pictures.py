@@ -37,6 +37,10 @@ from dnc_lightning.reporting.read.views import AVERAGES
 from dnc_lightning.reporting.theme import Metric
 from dnc_lightning.series import FURTHER, SHOTS, Series
 
+BESIDE: tuple[Error, ...] = (
+    "few_shot_error",
+    "certificate",
+)  # what several methods are compared by
 LEAST_ERROR = 1e-4  # an axis of errors reaches no further down
 ROLE_DASHES = {
     "standard": "dash",

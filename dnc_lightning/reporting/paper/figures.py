@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnc_lightning.reporting.charts.values import Bars, Chart, Matrix
 from dnc_lightning.reporting.compare.pictures import (
+    BESIDE,
     Compared,
     across,
     collapse,
@@ -137,7 +138,7 @@ def papers(methods: Sequence[Method], tasks: Sequence[str]) -> dict[str, Rows]:
     """
     metrics = METRICS[::-1]
     pairs = [[collapse(methods, task, metric) for metric in metrics] for task in tasks]
-    names = SERIES if len(methods) == 1 else SERIES[:2]
+    names = SERIES if len(methods) == 1 else BESIDE
     found = [errors(methods, task, names) for task in tasks]
     shown: dict[str, Rows] = {
         "collapse": _by_row(pairs, len(methods) == 1),
