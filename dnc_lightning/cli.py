@@ -96,9 +96,10 @@ def parser() -> argparse.ArgumentParser:
 
 def _show(options: argparse.Namespace) -> int:
     from dnc_lightning.reporting.compare_runs import find_runs
-    from dnc_lightning.reporting.terminal import print_run, require_rich
+    from dnc_lightning.reporting.optional import require
+    from dnc_lightning.reporting.terminal import print_run
 
-    require_rich()
+    require("rich")
     found = find_runs(options.runs)
     for named in found.runs:
         print_run(named.run, named.name)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Direction = Literal["lower", "higher"]
 Scale = Literal["log", "linear"]
 Scope = Literal["task", "tasks", "probe"]
+_ALLOWED = {
+    "direction": (None, *get_args(Direction)),
+    "scale": get_args(Scale),
+    "scope": get_args(Scope),
+}
 SHOTS = "{m}"
 """Stands in a key for each number of labelled samples per class."""
 
@@ -29,6 +35,10 @@ class Reference:
 
     name: str  # "chance", "random directions"
     value: float | str  # a number, the key of a series of the same scope, or `CHANCE`
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and (isinstance(self.value, str) or _real(self.value))):
+            raise ValueError(f"a reference is a name and a number or key, got {self}.")
 
     def number(self, classes: int, ways: int | None = None) -> float | None:
         """The value for a task of C classes and episodes of `ways`; None where a key stands."""
@@ -57,8 +67,7 @@ class Series:
             "{a}-{b}/abs_cos" for a number a pair of tasks.
         title: For charts and tables, a few words in sentence case.
         meaning: One line, for people who see it the first time.
-        group: The section that it is shown in; series of one group share a chart where their units
-            and scales allow it.
+        group: The section that it is shown in.
         unit: Of the values; empty for none.
         low: Least possible value; None without one.
         high: Greatest possible value; None without one.
@@ -76,10 +85,12 @@ class Series:
         queries: Needs a sample beyond the m labelled ones: given for the m below the number of
             samples of every class.
         most_classes: Of a task that it is given for; None for any number.
+        chart: Title of the picture, a few words, that numbers of one group, scope and chart share
+            where no special section draws them; empty for a picture of its own.
 
     Raises:
         ValueError: a key or title that is missing, a key that begins or ends with "/", a range
-            that is empty, or an array with an axis that has no name.
+            that is empty, an array with an axis that has no name, or what is of no such kind.
     """
 
     key: str
@@ -99,6 +110,7 @@ class Series:
     scope: Scope = "task"
     queries: bool = False
     most_classes: int | None = None
+    chart: str = ""
 
     def __post_init__(self) -> None:
         if not self.key or self.key.strip("/") != self.key:
@@ -108,6 +120,11 @@ class Series:
         for name in ("title", "meaning", "group"):
             if not str(getattr(self, name)).strip():
                 raise ValueError(f"series {self.key!r} has no {name}. Give it a few words.")
+        for bound in (self.low, self.high):
+            if bound is not None and not _real(bound):
+                raise ValueError(
+                    f"series {self.key!r}: low and high must be numbers, got {bound!r}."
+                )
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(
                 f"series {self.key!r} must have low < high, got {self.low} and {self.high}."
@@ -117,6 +134,20 @@ class Series:
                 f"every axis of the array {self.key!r} must have a name, got axes={self.axes!r}. "
                 'Write axes=("class", "class"), or () for a number.'
             )
+        if self.axes and self.chart:
+            raise ValueError(
+                f"series {self.key!r}: an array has a picture of its own, got chart={self.chart!r}."
+            )
+        for name, allowed in _ALLOWED.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(
+                    f"series {self.key!r}: {name} must be one of {allowed}, got {value!r}."
+                )
+        texts = (self.title, self.meaning, self.group, self.unit, self.role, self.chart, *self.axes)
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"series {self.key!r}: texts must be strings.")
+        if not isinstance(self.digits, int) or not 1 <= self.digits <= 12:
+            raise ValueError(f"series {self.key!r}: digits must be 1 to 12, got {self.digits!r}.")
 
     def keys(self, shots: Sequence[int] = (), tasks: Collection[str] = ()) -> list[str]:
         """The keys that this declaration stands for, below the prefix of its scope.
@@ -147,3 +178,7 @@ class Series:
         references = tuple(Reference(**r) for r in given.pop("references", ()))
         axes = tuple(given.pop("axes", ()))
         return cls(**given, references=references, axes=axes)
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -37,7 +37,15 @@ MAY_IMPORT = {
 OUTSIDE = {
     "functional": {"torch"},
     "records": {"numpy"},
-    "reporting": {"numpy", "plotly", "matplotlib", "rich", "wandb", "wandb_workspaces"},
+    "reporting": {
+        "lightning_utilities",
+        "numpy",
+        "plotly",
+        "matplotlib",
+        "rich",
+        "wandb",
+        "wandb_workspaces",
+    },
     "metrics": {"torch", "torchmetrics"},
     "probe": {"torch", "torchmetrics", "numpy", "tqdm"},
     "instruments": {"torch", "torchmetrics"},

@@ -14,7 +14,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from dnc_lightning.callbacks.checkpoint import RunCheckpoint
 from dnc_lightning.callbacks.clock import step_of
-from dnc_lightning.callbacks.probe_callback import ProbeCallback
+from dnc_lightning.callbacks.probes import probes_of, require_probes
+from dnc_lightning.callbacks.run_state import RunState
 
 SAME = 1e-4
 """Difference of two scores of one step up to which they are those of the same weights."""
@@ -79,12 +80,9 @@ class BestProbeCheckpoint(RunCheckpoint):
         if stage != "fit":
             return
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        probes = self._probes(trainer)
-        if not probes:
-            raise ValueError(
-                "BestProbeCheckpoint saves what a ProbeCallback finds best, but the Trainer has "
-                "none: add ProbeCallback(...) to the Trainer's callbacks."
-            )
+        probes = require_probes(
+            trainer, "BestProbeCheckpoint saves what a ProbeCallback finds best"
+        )
         if callbacks.index(probes[-1]) > callbacks.index(self):
             # Lightning calls its checkpoints last, but not those of its other flavour. A new list:
             # it is going through the old one.
@@ -140,8 +138,8 @@ class BestProbeCheckpoint(RunCheckpoint):
             trainer, candidates | {str(self.monitor): value, "score": value}
         )
 
-    def _source(self, trainer: Trainer) -> ProbeCallback | None:
-        for probe in self._probes(trainer):
+    def _source(self, trainer: Trainer) -> RunState | None:
+        for probe in probes_of(trainer):
             if self.monitor in probe.scores_ or self.monitor in probe.engine_.keys(thorough=True):
                 return probe
         return None
@@ -149,7 +147,7 @@ class BestProbeCheckpoint(RunCheckpoint):
     def _check_key(self, trainer: Trainer) -> None:
         probe = self._source(trainer)
         if probe is None:
-            known = sorted({key for probe in self._probes(trainer) for key in probe.scores_})
+            known = sorted({key for probe in probes_of(trainer) for key in probe.scores_})
             near = difflib.get_close_matches(str(self.monitor), known, n=5, cutoff=0.5)
             raise ValueError(
                 f"BestProbeCheckpoint(monitor={self.monitor!r}): no probe gives this key. Near "

@@ -31,7 +31,7 @@ def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModul
         pooling=callback.pooling,
         instruments=find_instruments(callback.metrics),
         settings=Settings(callback.normalize, tuple(callback.shots), callback.ways),
-        prefix=callback.log_prefix or callback.name,
+        prefix=callback.name,
         runtime=_runtime(trainer),
         preprocess=callback.preprocess,
     )

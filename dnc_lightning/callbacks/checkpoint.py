@@ -15,14 +15,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from dnc_lightning.callbacks.clock import step_of
-from dnc_lightning.callbacks.probe_callback import ProbeCallback
+from dnc_lightning.callbacks.probes import probes_of
 from dnc_lightning.callbacks.schedules import LogSpaced
 
 
 class RunCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that goes on in the folder of the run that is resumed.
 
-    It knows the Trainer's probes, and its steps are theirs.
+    Its steps are those of the probes.
     """
 
     def __init__(self, dirpath: str | Path | None, **options: Any) -> None:
@@ -46,10 +46,6 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
         return super()._monitor_candidates(trainer) | {"step": torch.tensor(step_of(trainer))}
-
-    @staticmethod
-    def _probes(trainer: Trainer) -> list[ProbeCallback]:
-        return [c for c in trainer.callbacks if isinstance(c, ProbeCallback)]  # type: ignore[attr-defined]
 
 
 class LogSpacedCheckpoint(RunCheckpoint):
@@ -151,7 +147,7 @@ class LogSpacedCheckpoint(RunCheckpoint):
 
     def _due(self, trainer: Trainer) -> bool:
         step = step_of(trainer)
-        if self.schedule is None and (probes := self._probes(trainer)):
+        if self.schedule is None and (probes := probes_of(trainer)):
             return any(probe.last_step_ == step for probe in probes)
         if due := step >= self.next_step_:
             self.next_step_ = self._steps.next_after(step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.records.files import write_atomically
 from dnc_lightning.records.store import EXAMPLES_FILE
+from dnc_lightning.reporting.optional import installed
 from dnc_lightning.reporting.read.examples import member
 
 EXAMPLES = 4  # of each class
@@ -40,7 +40,7 @@ def write_examples(folder: Path, tasks: Mapping[str, Task], bank: ImageBank) -> 
     """
     try:
         path = folder / EXAMPLES_FILE
-        if find_spec("PIL") and not path.exists() and bank.image(0).shape[0] in (1, 3):
+        if installed("PIL") and not path.exists() and bank.image(0).shape[0] in (1, 3):
             write_atomically(path, _archive(tasks, bank))
     except Exception as error:
         return [f"The report will show no example images: {error!r}. Training goes on."]

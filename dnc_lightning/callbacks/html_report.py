@@ -8,8 +8,9 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from dnc_lightning.callbacks.probes import probes_of, require_probes
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.collapse import require_plotly
+from dnc_lightning.reporting.optional import require
 
 
 class HtmlReport(Callback):
@@ -50,12 +51,8 @@ class HtmlReport(Callback):
                 f"HtmlReport expected a plain file name, got filename={self.filename!r}: the page "
                 "is written into the run's folder, pass for example 'report.html'"
             )
-        if not _probes(trainer):
-            raise ValueError(
-                "HtmlReport shows what a ProbeCallback records, but the Trainer has none: "
-                "add ProbeCallback(...) to the Trainer's callbacks"
-            )
-        require_plotly()
+        require_probes(trainer, "HtmlReport shows what a ProbeCallback records")
+        require("plotly")
         self.path_: Path | None = None  # of the page written last
         self._shown: dict[Path, int] = {}  # run folder -> records in its page
         self._warned = False
@@ -111,19 +108,12 @@ class HtmlReport(Callback):
                 )
 
 
-def _probes(trainer: Any) -> list[Any]:
-    # By their attributes: a ProbeCallback may be a subclass or a wrapper of the other Lightning.
-    return [
-        c for c in trainer.callbacks if hasattr(c, "run_dir_") and hasattr(c, "records_written_")
-    ]
-
-
 def _folders(trainer: Any) -> dict[Path, int]:
     """Return run folder -> records written, on rank zero; nothing elsewhere."""
     if not trainer.is_global_zero:
         return {}
     return {
         Path(probe.run_dir_): probe.records_written_
-        for probe in _probes(trainer)
+        for probe in probes_of(trainer)
         if probe.run_dir_ is not None
     }

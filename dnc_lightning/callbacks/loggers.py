@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
+from dnc_lightning.callbacks.probes import probes_of
 from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.optional import installed
 from dnc_lightning.reporting.paper.probe import probe_pictures
 
 
@@ -53,9 +54,9 @@ def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) 
     for logger in trainer.loggers:
         try:
             if _is(logger, "WandbLogger"):
-                wandb_charts.define_axis(logger, callback.log_prefix or callback.name, header)
+                wandb_charts.define_axis(logger, callback.name, header)
             elif _is(logger, "TensorBoardLogger"):
-                probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
+                probes = [c for c in probes_of(trainer) if hasattr(c, "engine_")]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.
                 if probes and probes[0] is callback:
                     tensorboard_charts.write_layout(logger, probes, header)
@@ -112,7 +113,7 @@ def log_charts(
 def _pictures(
     run: Run, arrays: Mapping[str, Any], failures: list[str], *, curves: bool
 ) -> dict[str, Any]:
-    if not (find_spec("matplotlib") and find_spec("PIL")):
+    if not (installed("matplotlib") and installed("PIL")):
         return {}  # tables and scalars are there without
     try:
         return probe_pictures(run, arrays, curves=curves)

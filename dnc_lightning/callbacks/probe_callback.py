@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -18,10 +17,18 @@ from torchmetrics import Metric
 from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess, check_ways
 from dnc_lightning.callbacks.averaging import put_in_order
 from dnc_lightning.callbacks.building import build_engine
-from dnc_lightning.callbacks.clock import drift, other_axis, step_of
-from dnc_lightning.callbacks.publish import open_records, publish, untold
+from dnc_lightning.callbacks.clock import drift, step_of
+from dnc_lightning.callbacks.opening import open_records
+from dnc_lightning.callbacks.publish import publish, show_to_callbacks, untold
 from dnc_lightning.callbacks.run_state import RunState
-from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
+from dnc_lightning.callbacks.schedules import (
+    Cost,
+    LogSpaced,
+    earliest_step,
+    epoch_due,
+    next_step,
+    step_schedule,
+)
 from dnc_lightning.callbacks.stale import stale_monitors
 from dnc_lightning.instruments import Instrument, find_instruments
 from dnc_lightning.probe.encoders import MissingEncoderError
@@ -66,8 +73,7 @@ class ProbeCallback(RunState):
         ways: Classes of a few-shot episode, at least 2; None is all of them.
         max_overhead: Part of the wall time, in (0, 1), that probing may take; the schedule is
             stretched to stay below.
-        name: Of this probe, in keys and folders.
-        log_prefix: First part of the keys; default `name`.
+        name: Of this probe: what its keys begin with, and the name of its folder.
         dirpath: Folder for the records; default `dnc/{name}` in the run's folder.
         examples: Keep thumbnails of four images of each class with the records, for the report;
             False where images must not leave the data set.
@@ -99,7 +105,6 @@ class ProbeCallback(RunState):
         ways: int | None = None,
         max_overhead: float | None = None,
         name: str = "probe",
-        log_prefix: str | None = None,
         dirpath: str | Path | None = None,
         examples: bool = True,
         preprocess: Callable[[Any, Tensor], Tensor] | None = None,
@@ -123,7 +128,6 @@ class ProbeCallback(RunState):
         self.ways = ways
         self.max_overhead = max_overhead
         self.name = name
-        self.log_prefix = log_prefix
         self.dirpath = dirpath
         self.examples = examples
         self.preprocess = preprocess
@@ -161,17 +165,7 @@ class ProbeCallback(RunState):
             self._build(trainer, pl_module)
         self._clock_ = self._last_time_ = time.monotonic()
         self._tell(stale_monitors(self, trainer))
-        if stranger := other_axis(trainer, self.last_step_):
-            self._tell([stranger])
-            self.last_step_, self._resumed_from_ = -1, None
-        trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
-        if trainer.is_global_zero and not trial and self.run_dir_ is None:
-            began, recorder = time.monotonic(), self._recorder_
-            self._tell(open_records(self, recorder, trainer, pl_module, self._resumed_from_))
-            self.run_dir_ = None if recorder.writer is None else recorder.writer.folder
-            self.probe_seconds_ += time.monotonic() - began
-        if self._resumed_from_ is not None and trainer.strategy.broadcast(self._recorder_.anew):
-            self.last_step_ = -1
+        self._tell(open_records(self, trainer, pl_module))
         if self.last_step_ < 0:
             self._probe(trainer)
 
@@ -189,22 +183,12 @@ class ProbeCallback(RunState):
         if trainer.is_global_zero:
             self._found_ += self.engine_.inputs.end(batch, trainer.datamodule)  # type: ignore[attr-defined]
             self._tell(self._found_)
-        step = step_of(trainer)
-        if step != self.last_step_ and step >= self.not_before_ and self.replaced_ is None:
-            due = step >= self.next_step_
-            if self.train_time_interval is not None:
-                passed = time.monotonic() - self._last_time_
-                # The clocks of the ranks differ; rank zero's decides.
-                due = trainer.strategy.broadcast(passed >= self.train_time_interval.total_seconds())
-            if due:
-                self._probe(trainer)
+        if self._may_probe(trainer) and self._due(trainer):
+            self._probe(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe if the epoch is due."""
-        step = step_of(trainer)
-        if self.every_n_epochs is None or step == self.last_step_ or step < self.not_before_:
-            return
-        if self.replaced_ is None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        if self._may_probe(trainer) and epoch_due(trainer.current_epoch, self.every_n_epochs):
             self._probe(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -213,6 +197,19 @@ class ProbeCallback(RunState):
             self._ended_ = True
             self._probe(trainer, final=True)
 
+    def _may_probe(self, trainer: Trainer) -> bool:
+        """Whether these are trained weights, not probed yet, and late enough for max_overhead."""
+        step = step_of(trainer)
+        return step != self.last_step_ and step >= self.not_before_ and self.replaced_ is None
+
+    def _due(self, trainer: Trainer) -> bool:
+        """Whether the clock wants a probe now, or else the schedule of the steps."""
+        if self.train_time_interval is None:
+            return step_of(trainer) >= self.next_step_
+        passed = time.monotonic() - self._last_time_
+        # The clocks of the ranks differ; rank zero's decides.
+        return trainer.strategy.broadcast(passed >= self.train_time_interval.total_seconds())
+
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
@@ -220,40 +217,32 @@ class ProbeCallback(RunState):
         self._tell(drift(trainer))
         result = self.engine_.probe(thorough=thorough, trained=self.replaced_)
         result.warnings, self._found_ = [*self._found_, *result.warnings], []
-        self._last_time_ = time.monotonic()
-        seconds = self._last_time_ - began
-        self.probe_seconds_ += seconds
-        elapsed = max(self._elapsed(), seconds)
-        prefix = self.log_prefix or self.name
-        result.scalars[f"{prefix}/seconds"] = seconds
-        result.scalars[f"{prefix}/overhead"] = self.probe_seconds_ / elapsed
-        self.last_step_ = step
-        self._plan(trainer, step, elapsed, seconds)
-        self.scores_ = result.scalars
-        # What the first and last probe alone give must not stay there as if it were current.
-        stale = dict.fromkeys(self.engine_.keys(thorough=True), float("nan"))
-        for key, value in (stale | result.scalars).items():
-            trainer.callback_metrics[key] = torch.tensor(value, device=self.engine_.device)
-        if trainer.is_global_zero:
-            self._tell(
-                publish(
+        cost = self._cost(began)
+        result.scalars[f"{self.name}/seconds"] = cost.last
+        result.scalars[f"{self.name}/overhead"] = cost.overhead
+        self.last_step_, self.scores_ = step, result.scalars
+        with self._counted():  # logging is part of the cost
+            self._plan(trainer, step, cost)
+            show_to_callbacks(trainer, self.engine_, result.scalars)
+            if trainer.is_global_zero:
+                problems = publish(
                     trainer,
                     self._recorder_,
                     result,
                     step,
-                    elapsed,
+                    cost.elapsed,
                     before=before,
                     charts=thorough,
                     pictures=final,
                 )
-            )
-        self.probe_seconds_ += time.monotonic() - self._last_time_  # logging is part of the cost
+                self._tell(problems)
 
-    def _plan(self, trainer: Trainer, step: int, elapsed: float, seconds: float) -> None:
-        if self.max_overhead is not None and step > 0:
-            wait = steps_to_wait(step, elapsed, self.probe_seconds_, seconds, self.max_overhead)
-            self.not_before_ = trainer.strategy.broadcast(step + wait)
-        self.next_step_ = self._steps.next_after(max(step, self.not_before_ - 1))
+    def _plan(self, trainer: Trainer, step: int, cost: Cost) -> None:
+        if self.max_overhead is not None:
+            # The clocks of the ranks differ; rank zero's decides.
+            earliest = earliest_step(cost, step, self.max_overhead)
+            self.not_before_ = trainer.strategy.broadcast(earliest)
+        self.next_step_ = next_step(self._steps, step, self.not_before_)
 
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in untold(problems, self._told_):

@@ -1,49 +1,26 @@
-"""What rank zero does with a probe: every logger, the records, the charts."""
+"""Where a probe's numbers go: to callbacks; on rank zero to loggers, records and charts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from lightning.pytorch import LightningModule, Trainer
+import torch
+from lightning.pytorch import Trainer
 
-from dnc_lightning.callbacks.examples import write_examples
-from dnc_lightning.callbacks.header import run_header
-from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
+from dnc_lightning.callbacks.loggers import log_charts, log_scalars
 from dnc_lightning.callbacks.recorder import Recorder
-from dnc_lightning.callbacks.run_state import RunState
+from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.results import ProbeResult
 from dnc_lightning.records.store import Record
 
 
-def open_records(
-    callback: RunState,
-    recorder: Recorder,
-    trainer: Trainer,
-    pl_module: LightningModule,
-    previous: Path | None,
-) -> list[str]:
-    """Make the folder of a run ready for the records, and the loggers for the numbers.
-
-    Args:
-        callback: After its engine was built.
-        recorder: Opened here.
-        trainer: About to start.
-        pl_module: The module that is trained.
-        previous: Folder of the run that is resumed, if any.
-
-    Returns:
-        Problems.
-    """
-    folder = Path(callback.dirpath or run_folder(trainer) / "dnc" / callback.name)
-    header = run_header(callback, trainer, pl_module)
-    problems = recorder.open(folder, header, previous, callback.last_step_)
-    problems += prepare_loggers(trainer, callback, header)
-    if recorder.writer is not None and callback.examples:
-        folder, bank = recorder.writer.folder, callback.engine_.bank
-        problems += write_examples(folder, callback.probe.tasks, bank)
-    return problems
+def show_to_callbacks(trainer: Trainer, engine: ProbeEngine, scalars: Mapping[str, float]) -> None:
+    """Put a probe's numbers where ModelCheckpoint and EarlyStopping look; call on every rank."""
+    # What the first and last probe alone give must not stay there as if it were current.
+    stale = dict.fromkeys(engine.keys(thorough=True), float("nan"))
+    for key, value in (stale | dict(scalars)).items():
+        trainer.callback_metrics[key] = torch.tensor(value, device=engine.device)
 
 
 def publish(
@@ -57,7 +34,7 @@ def publish(
     charts: bool,
     pictures: bool,
 ) -> list[str]:
-    """Log and record one probe.
+    """Log and record one probe; call on rank zero.
 
     Args:
         trainer: With the loggers.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning.callbacks.recorder import Recorder, RecordingCallback
-from dnc_lightning.callbacks.schedules import Schedule
+from dnc_lightning.callbacks.schedules import Cost, Schedule
 from dnc_lightning.instruments import Instrument
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.pooling import Pooling
@@ -39,7 +40,6 @@ class RunState(RecordingCallback):
     ways: int | None
     max_overhead: float | None
     name: str
-    log_prefix: str | None
     dirpath: str | Path | None
     examples: bool
     preprocess: Callable[[Any, Tensor], Tensor] | None
@@ -47,7 +47,6 @@ class RunState(RecordingCallback):
     engine_: ProbeEngine  # from the start of a fit on
 
     def _reset(self) -> None:
-        self.run_dir_: Path | None = None  # folder of the records, on rank zero
         self.last_step_ = -1  # step of the last probe
         self.scores_: dict[str, float] = {}  # what it found, under the keys that are logged
         self.next_step_ = 0  # no probe by the step schedule before it
@@ -69,6 +68,12 @@ class RunState(RecordingCallback):
     def state_key(self) -> str:
         """Tell several probes of one Trainer apart in its checkpoints."""
         return self._generate_state_key(name=self.name)
+
+    @property
+    def run_dir_(self) -> Path | None:
+        """Folder of the records, once they are open; None on every rank but zero."""
+        writer = self._recorder_.writer
+        return None if writer is None else writer.folder
 
     @property
     def records_written_(self) -> int:
@@ -93,6 +98,20 @@ class RunState(RecordingCallback):
         # Also the engine's, if it is there.
         self._given_ |= set(state_dict.get("given", ()))
         self._further_ |= set(state_dict.get("further", ()))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the time of what is done inside as a cost of probing."""
+        began = time.monotonic()
+        yield
+        self.probe_seconds_ += time.monotonic() - began
+
+    def _cost(self, began: float) -> Cost:
+        """Count a probe that began at this time of the monotonic clock and ends now."""
+        self._last_time_ = time.monotonic()
+        seconds = self._last_time_ - began
+        self.probe_seconds_ += seconds
+        return Cost(max(self._elapsed(), seconds), self.probe_seconds_, seconds)
 
     def _elapsed(self) -> float:
         return self.train_seconds_ + time.monotonic() - self._clock_

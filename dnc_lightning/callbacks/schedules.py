@@ -105,22 +105,44 @@ def step_schedule(
     return LogSpaced() if not named else Never()
 
 
-def steps_to_wait(
-    step: int, elapsed: float, probing: float, seconds: float, max_overhead: float
-) -> int:
-    """How many steps the next probe must wait so that probing stays below its share of the time.
+def next_step(schedule: Schedule, step: int, not_before: int) -> int:
+    """The first due step after `step` that is not earlier than `not_before` either."""
+    return schedule.next_after(max(step, not_before - 1))
+
+
+def epoch_due(epoch: int, every_n_epochs: int | None) -> bool:
+    """Whether to probe at the end of an epoch, counted from 0; never for None."""
+    return every_n_epochs is not None and (epoch + 1) % every_n_epochs == 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What probing has cost when a probe has ended, in seconds of wall time."""
+
+    elapsed: float  # since training began, probing included
+    probing: float  # all probes so far
+    last: float  # the one that has ended
+
+    @property
+    def overhead(self) -> float:
+        """The share of the time that went into probing."""
+        return self.probing / self.elapsed
+
+
+def earliest_step(cost: Cost, step: int, max_overhead: float) -> int:
+    """The step from which on one more probe keeps probing below its share of the time.
 
     Args:
-        step: Steps so far, at least 1.
-        elapsed: Seconds so far, probing included.
-        probing: Seconds of all probes so far.
-        seconds: Of the last probe; the next one is taken to last as long.
+        cost: So far; the next probe is taken to last as long as the last.
+        step: Steps so far; 0 has no pace yet, so the next probe need not wait.
         max_overhead: The share, in (0, 1).
 
     Returns:
-        At least 0.
+        At least `step`.
     """
-    per_step = (elapsed - probing) / step
+    if step == 0:
+        return 0
+    per_step = (cost.elapsed - cost.probing) / step
     # One more probe as long as this one must fit under the limit when it is over.
-    wait = ((probing + seconds) / max_overhead - elapsed) / max(per_step, 1e-9)
-    return max(0, int(wait))
+    wait = (cost.probing + cost.last) / max_overhead - cost.elapsed
+    return step + max(0, int(wait / max(per_step, 1e-9)))

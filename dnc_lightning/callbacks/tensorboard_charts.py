@@ -26,7 +26,7 @@ def write_layout(logger: Any, probes: Sequence[Any], header: Mapping[str, Any]) 
     layout: dict[str, dict[str, Any]] = {}
     before = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
     for probe in probes:
-        engine, charts = probe.engine_, layout.setdefault(probe.log_prefix or probe.name, {})
+        engine, charts = probe.engine_, layout.setdefault(probe.name, {})
         for encoder in engine.names:
             for task in engine.tasks:
                 key = before + engine.key(encoder, task)
@@ -39,7 +39,7 @@ def write_layout(logger: Any, probes: Sequence[Any], header: Mapping[str, Any]) 
         of = [place.encoder if len(header["prefixes"]) > 1 else None, place.task]
         title = ": ".join([*filter(None, [" · ".join(filter(None, of))]), series.title])
         beside = (place.prefix + r.key for r in series.references if r.key is not None)
-        charts = layout.setdefault(probes[0].log_prefix or probes[0].name, {})
+        charts = layout.setdefault(probes[0].name, {})
         charts[title] = _lines(before + key for key in (*logged, *beside))
     logger.experiment.add_custom_scalars(layout)
 

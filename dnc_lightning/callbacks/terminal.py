@@ -8,8 +8,10 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from dnc_lightning.callbacks.probes import probes_of, require_probes
 from dnc_lightning.records.store import read_run
-from dnc_lightning.reporting.terminal import live_values, print_run, probe_line, require_rich
+from dnc_lightning.reporting.optional import require
+from dnc_lightning.reporting.terminal import live_values, print_run, probe_line
 
 
 class TerminalSummary(Callback):
@@ -43,12 +45,8 @@ class TerminalSummary(Callback):
         """
         if stage != "fit":
             return
-        if not _probes(trainer):
-            raise ValueError(
-                "TerminalSummary shows what a ProbeCallback records, but the Trainer has none: "
-                "add ProbeCallback(...) to the Trainer's callbacks"
-            )
-        require_rich()
+        require_probes(trainer, "TerminalSummary shows what a ProbeCallback records")
+        require("rich")
         self._shown: dict[str, int] = {}  # name of a probe -> records that have had a line
         self._warned = False
         self._finished = False
@@ -59,7 +57,7 @@ class TerminalSummary(Callback):
         """Show a new probe; the first one too, which ran before there was a bar."""
         if not trainer.is_global_zero:
             return
-        for probe in _probes(trainer):
+        for probe in probes_of(trainer):
             if probe.records_written_ != self._shown.get(probe.name, 0):
                 self._attempt(self._show, trainer, probe)
 
@@ -77,7 +75,7 @@ class TerminalSummary(Callback):
         if not trainer.is_global_zero or getattr(self, "_finished", True):
             return
         self._finished = True
-        for probe in _probes(trainer):
+        for probe in probes_of(trainer):
             if probe.records_written_:
                 self._attempt(_print_table, probe)
 
@@ -91,7 +89,7 @@ class TerminalSummary(Callback):
             return
         run = read_run(probe.run_dir_)
         if bar is not None:
-            several = len(_probes(trainer)) > 1
+            several = len(probes_of(trainer)) > 1
             values = live_values(run.records[-1].scalars, run.header)
             # Lightning keeps them until the next fit. `log(prog_bar=True)` would also put them
             # among the callback metrics.
@@ -121,10 +119,3 @@ class TerminalSummary(Callback):
 def _print_table(probe: Any) -> None:
     folder = Path(probe.run_dir_)
     print_run(read_run(folder), str(folder))
-
-
-def _probes(trainer: Any) -> list[Any]:
-    # By their attributes: a ProbeCallback may be a subclass or a wrapper of the other Lightning.
-    return [
-        c for c in trainer.callbacks if hasattr(c, "run_dir_") and hasattr(c, "records_written_")
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from itertools import combinations
@@ -12,13 +13,22 @@ from pkgutil import iter_modules
 
 from torchmetrics import Metric
 
-from dnc_lightning.instruments._cost import COST
 from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.probe.instrument import Instrument
 from dnc_lightning.series import PAIR, SHOTS, Series
 
 GROUP = "dnc_lightning.instruments"
 """Entry points of this group are instruments by name: an object, or what makes one when called."""
+
+
+_cost = partial(Series, group="Cost", low=0.0, direction="lower", scope="probe")
+COST = (
+    _cost("seconds", "Time of a probe", "of the last probe", unit="s"),
+    _cost(
+        "overhead", "Share of probing", "part of the wall time so far that probing took", high=1.0
+    ),
+)
+"""What the callback measures of every probe."""
 
 
 def _families() -> Iterator[Instrument]:
@@ -56,12 +66,9 @@ def find_instruments(metrics: Sequence[Given] | None) -> tuple[Instrument, ...]:
         raise ValueError(f"metrics name {', '.join(twice)} twice. Keep one of each.")
     for instrument in found:
         _check_declaration(instrument)
-    for one, other in combinations(found, 2):
-        _check_apart(one, other)
-    order = list(BUILT_IN)
-    return tuple(
-        sorted(found, key=lambda i: order.index(i.name) if i.name in order else len(order))
-    )
+    _check_keys(found)
+    order = {name: place for place, name in enumerate(BUILT_IN)}
+    return tuple(sorted(found, key=lambda instrument: order.get(instrument.name, len(order))))
 
 
 def declared(instruments: Sequence[Instrument]) -> list[Series]:
@@ -70,26 +77,23 @@ def declared(instruments: Sequence[Instrument]) -> list[Series]:
 
 
 def _instrument(metric: Given) -> Instrument:
-    if isinstance(metric, Metric):
-        return TorchMetric(metric)
     if not isinstance(metric, str):
         return _checked(metric, "metrics must be names, instruments or torchmetrics.Metric objects")
-    registered = [point for point in entry_points(group=GROUP) if point.name == metric]
-    makers = [_maker(point) for point in registered] + ["dnc_lightning"] * (metric in BUILT_IN)
+    points = list(entry_points(group=GROUP))
+    registered = [point for point in points if point.name == metric]
+    makers = [*map(_maker, registered), *(["dnc_lightning"] if metric in BUILT_IN else [])]
     if len(makers) > 1:
         raise ValueError(
             f"metric {metric!r} is registered by {' and by '.join(makers)}: pass the object "
             "instead."
         )
-    if registered:
-        return _loaded(registered[0])
-    if metric in BUILT_IN:
-        return BUILT_IN[metric]
-    further = sorted({point.name for point in entry_points(group=GROUP)})
-    raise ValueError(
-        f"metric {metric!r} is not built in; there is {', '.join(BUILT_IN)}"
-        + (f", and installed {', '.join(further)}." if further else ".")
-    )
+    if not makers:
+        further = ", ".join(sorted({point.name for point in points}))
+        raise ValueError(
+            f"metric {metric!r} is not built in; there is {', '.join(BUILT_IN)}"
+            + (f", and installed {further}." if further else ".")
+        )
+    return _loaded(registered[0]) if registered else BUILT_IN[metric]
 
 
 def _loaded(point: EntryPoint) -> Instrument:
@@ -102,8 +106,6 @@ def _loaded(point: EntryPoint) -> Instrument:
             f"metric {point.name!r}, registered by {_maker(point)} as {point.value!r}, cannot be "
             f"loaded: {error!r}."
         ) from error
-    if isinstance(found, Metric):
-        return TorchMetric(found)
     return _checked(found, f"metric {point.name!r} of {_maker(point)} must be an instrument")
 
 
@@ -112,6 +114,8 @@ def _maker(point: EntryPoint) -> str:
 
 
 def _checked(found: object, must: str) -> Instrument:
+    if isinstance(found, Metric):
+        return TorchMetric(found)
     if isinstance(found, type) or not isinstance(found, Instrument):
         given = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
         raise ValueError(f"{must}, got {given}. An instrument has name, series and measure(bench).")
@@ -133,31 +137,28 @@ def _check_declaration(instrument: Instrument) -> None:
             f'all series of instrument {name!r} must have the scope "task", or all "tasks": got '
             f"{', '.join(scopes)}. Make two instruments."
         )
-    for a, b in combinations(series, 2):
+
+
+def _check_keys(found: Sequence[Instrument]) -> None:
+    every = [(instrument, series) for instrument in found for series in instrument.series]
+    for (one, a), (other, b) in combinations(every, 2):
         if _collide(a, b):
-            raise ValueError(f"instrument {name!r} declares {a.key!r} and {b.key!r}: the same key.")
-
-
-def _check_apart(one: Instrument, other: Instrument) -> None:
-    for a in one.series:
-        for b in other.series:
-            if a.scope == b.scope and _collide(a, b):
-                raise ValueError(
-                    f"instruments {one.name!r} and {other.name!r} have one key: {a.key!r} and "
-                    f"{b.key!r}. Rename one."
-                )
+            raise ValueError(
+                f"instrument {one.name!r} declares {a.key!r} and {b.key!r}: the same key."
+                if one is other
+                else f"instruments {one.name!r} and {other.name!r} have one key: {a.key!r} and "
+                f"{b.key!r}. Rename one."
+            )
 
 
 def _collide(a: Series, b: Series) -> bool:
-    """Whether two series of one scope share a key; numbers and arrays are kept apart."""
-    apart = bool(a.axes) != bool(b.axes)
-    return not apart and bool(_pattern(a).fullmatch(b.key) or _pattern(b).fullmatch(a.key))
+    """Whether two series share a key of one scope; numbers and arrays are kept apart."""
+    together = a.scope == b.scope and bool(a.axes) == bool(b.axes)
+    return together and bool(_pattern(a).fullmatch(b.key) or _pattern(b).fullmatch(a.key))
 
 
 def _pattern(series: Series) -> re.Pattern[str]:
     key = re.escape(series.key)
-    return re.compile(
-        key.replace(re.escape(SHOTS), rf"(\d+|{re.escape(SHOTS)})").replace(
-            re.escape(PAIR), rf"([^/]+-[^/]+|{re.escape(PAIR)})"
-        )
-    )
+    for place, words in ((re.escape(SHOTS), r"\d+"), (re.escape(PAIR), "[^/]+-[^/]+")):
+        key = key.replace(place, f"({words}|{place})")
+    return re.compile(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -75,4 +76,4 @@ def _declaration(name: str, metric: Metric) -> Series:
 
 def _bound(metric: Metric, name: str) -> float | None:
     value = getattr(metric, name, None)
-    return None if value is None else float(value)
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 from dnc_lightning.functional import (
     ClassGeometry,
     cdnv,
@@ -20,11 +23,7 @@ ENOUGH_RESOLVED = 0.9
 
 
 _NUMBERS = {
-    "cdnv": (
-        "CDNV",
-        "variance of a class over squared distance to another, unhalved",
-        "standard",
-    ),
+    "cdnv": ("CDNV", "variance of a class over squared distance to another, unhalved", "standard"),
     "directional_cdnv": (
         "Directional CDNV",
         "the same variance along the axis between the two alone",
@@ -38,27 +37,24 @@ _AVERAGES = {
         ", unbiased",
         "of the population, mean over the resolved pairs; nan unless these are most",
     ),
-}
-_ENDS = {
     "_low": (", low end", "lower end of the 95 % interval of the unbiased value"),
     "_high": (", high end", "upper end of the 95 % interval of the unbiased value"),
 }
+_series = partial(Series, group="Collapse")
+_falling = partial(_series, direction="lower", scale="log")
 
 
-def _average(number: str, suffix: str) -> Series:
-    title, meaning, role = _NUMBERS[number]
-    short, kind = (_AVERAGES | _ENDS)[suffix]
-    return Series(
-        key=f"{number}{suffix}",
-        title=f"{title}{short}",
-        meaning=f"{meaning}; {kind}" if not short else kind,
-        group="Collapse",
-        low=0.0 if suffix in ("", "_median") else None,
-        direction="lower",
-        scale="log",
-        role=role,
-        thorough=suffix in _ENDS,
-    )
+def _averages() -> Iterator[Series]:
+    for suffix, (short, kind) in _AVERAGES.items():
+        for key, (title, meaning, role) in _NUMBERS.items():
+            yield _falling(
+                key + suffix,
+                title + short,
+                kind if short else f"{meaning}; {kind}",
+                low=0.0 if suffix in ("", "_median") else None,
+                role=role,
+                thorough=suffix in ("_low", "_high"),
+            )
 
 
 class Collapse:
@@ -66,43 +62,30 @@ class Collapse:
 
     name = "collapse"
     series = (
-        *(_average(number, suffix) for suffix in (_AVERAGES | _ENDS) for number in _NUMBERS),
-        Series(
-            key="resolved_pairs",
-            title="Resolved pairs",
-            meaning="fraction of pairs whose distance the probe can tell from zero",
-            group="Collapse",
+        *_averages(),
+        _series(
+            "resolved_pairs",
+            "Resolved pairs",
+            "fraction of pairs whose distance the probe can tell from zero",
             low=0.0,
             high=1.0,
             direction="higher",
         ),
-        Series(
-            key="cdnv",
-            title="CDNV of pairs",
-            meaning="of every ordered pair of classes",
-            group="Collapse",
-            low=0.0,
-            direction="lower",
-            scale="log",
-            role="standard",
-            axes=("class", "class"),
+        *(
+            _falling(
+                key,
+                f"{title} of pairs",
+                "of every ordered pair of classes",
+                low=0.0,
+                role=role,
+                axes=("class", "class"),
+            )
+            for key, (title, _, role) in _NUMBERS.items()
         ),
-        Series(
-            key="directional_cdnv",
-            title="Directional CDNV of pairs",
-            meaning="of every ordered pair of classes",
-            group="Collapse",
-            low=0.0,
-            direction="lower",
-            scale="log",
-            role="directional",
-            axes=("class", "class"),
-        ),
-        Series(
-            key="class_variance",
-            title="Variance of classes",
-            meaning="of each class; over a pair's CDNV it gives the squared distance",
-            group="Collapse",
+        _series(
+            "class_variance",
+            "Variance of classes",
+            "of each class; over a pair's CDNV it gives the squared distance",
             unit="squared units of the features",
             low=0.0,
             scale="log",

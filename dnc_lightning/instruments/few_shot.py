@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,13 +20,8 @@ EPISODES = 10
 JOINT_CLASSES = 32
 """Most classes of a task whose joint certificate a probe computes."""
 
-_ERROR: dict[str, Any] = {
-    "group": "Few-shot error",
-    "low": 0.0,
-    "direction": "lower",
-    "scale": "log",
-    "references": (Reference("chance", CHANCE),),
-}
+_series = partial(Series, group="Few-shot error", low=0.0, direction="lower")
+_error = partial(_series, scale="log", references=(Reference("chance", CHANCE),))
 
 
 class FewShot:
@@ -34,77 +29,65 @@ class FewShot:
 
     name = "few_shot"
     series = (
-        Series(
-            key="few_shot_error/{m}",
-            title="Measured error, m={m}",
-            meaning="error of the nearest class centre with m labels per class",
+        _error(
+            "few_shot_error/{m}",
+            "Measured error, m={m}",
+            "error of the nearest class centre with m labels per class",
             high=1.0,
             role="measured",
             queries=True,
-            **_ERROR,
         ),
-        Series(
-            key="few_shot_error_se/{m}",
-            title="Standard error, m={m}",
-            meaning="of the measured error, over episodes",
-            group="Few-shot error",
-            low=0.0,
-            direction="lower",
+        _series(
+            "few_shot_error_se/{m}",
+            "Standard error, m={m}",
+            "of the measured error, over episodes",
             queries=True,
         ),
-        Series(
-            key="certificate/{m}",
-            title="Certificate, m={m}",
-            meaning="bound on the error of the probe set, from the exact variance of every margin",
+        _error(
+            "certificate/{m}",
+            "Certificate, m={m}",
+            "bound on the error of the probe set, from the exact variance of every margin",
             high=1.0,
             role="certificate",
-            **_ERROR,
         ),
         *(
-            Series(
-                key=f"certificate_{end}/{{m}}",
-                title=f"Certificate, {end} end, m={{m}}",
-                meaning=f"{edge} end of the 95 % interval for the population's certificate",
+            _error(
+                f"certificate_{end}/{{m}}",
+                f"Certificate, {end} end, m={{m}}",
+                f"{edge} end of the 95 % interval for the population's certificate",
                 role="certificate",
                 thorough=True,
-                **_ERROR,
             )
             for end, edge in (("low", "lower"), ("high", "upper"))
         ),
-        Series(
-            key="joint/{m}",
-            title="Joint certificate, m={m}",
-            meaning="the certificate, sharpened by the joint covariance of the margins",
+        _error(
+            "joint/{m}",
+            "Joint certificate, m={m}",
+            "the certificate, sharpened by the joint covariance of the margins",
             high=1.0,
             role="joint",
             thorough=True,
             most_classes=JOINT_CLASSES,
-            **_ERROR,
         ),
-        Series(
-            key="theorem_4_1/{m}",
-            title="Theorem 4.1, m={m}",
-            meaning="the published bound of arXiv:2603.03530, unclipped; nan where two classes "
-            "have the same mean",
-            role="theorem_4_1",
-            **_ERROR,
+        *(
+            _error(
+                f"{key}/{{m}}",
+                f"{title}, m={{m}}",
+                f"the published bound of {paper}, unclipped; nan where two classes have the same "
+                "mean",
+                role=key,
+            )
+            for key, title, paper in (
+                ("theorem_4_1", "Theorem 4.1", "arXiv:2603.03530"),
+                ("luthra_2025", "2025 bound", "its predecessor"),
+            )
         ),
-        Series(
-            key="luthra_2025/{m}",
-            title="2025 bound, m={m}",
-            meaning="the published bound of its predecessor, unclipped; nan where two classes have "
-            "the same mean",
-            role="luthra_2025",
-            **_ERROR,
-        ),
-        Series(
-            key="shots_needed",
-            title="Shots needed",
-            meaning=f"least m with a certificate of at most {TARGET_ERROR}; nan if none",
-            group="Few-shot error",
+        _series(
+            "shots_needed",
+            "Shots needed",
+            f"least m with a certificate of at most {TARGET_ERROR}; nan if none",
             unit="labels per class",
             low=1.0,
-            direction="lower",
             scale="log",
             role="certificate",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 from dnc_lightning.functional import orthogonality_summary
 from dnc_lightning.probe.bench import Bench
@@ -12,7 +13,9 @@ from dnc_lightning.series import Reference, Series
 LARGEST_MATRIX = 2**16
 """Most pairs of pairs whose |cos| are recorded one by one, 256 KB a probe."""
 
-_FLOOR = (Reference("random directions", "floor"),)
+_series = partial(Series, group="Angles between tasks", low=0.0, high=1.0, scope="tasks")
+_cosine = partial(_series, direction="lower", references=(Reference("random directions", "floor"),))
+_mean = partial(_cosine, scale="log")
 
 
 class Orthogonality:
@@ -20,73 +23,34 @@ class Orthogonality:
 
     name = "orthogonality"
     series = (
-        Series(
-            key="{a}-{b}/abs_cos",
-            title="Mean |cos|, {a} and {b}",
-            meaning="between the decision axes of two tasks, over all pairs of pairs of classes",
-            group="Angles between tasks",
-            low=0.0,
-            high=1.0,
-            direction="lower",
-            scale="log",
-            references=_FLOOR,
+        _mean(
+            "{a}-{b}/abs_cos",
+            "Mean |cos|, {a} and {b}",
+            "between the decision axes of two tasks, over all pairs of pairs of classes",
             role="measured",
-            scope="tasks",
         ),
-        Series(
-            key="{a}-{b}/abs_cos_max",
-            title="Largest |cos|, {a} and {b}",
-            meaning="the largest of them",
-            group="Angles between tasks",
-            low=0.0,
-            high=1.0,
-            direction="lower",
-            scale="log",
-            references=_FLOOR,
-            scope="tasks",
-        ),
-        Series(
-            key="{a}-{b}/bound",
-            title="Bound on |cos|, {a} and {b}",
-            meaning="mean of the bounds on them",
-            group="Angles between tasks",
-            low=0.0,
-            high=1.0,
-            direction="lower",
-            scale="log",
-            references=_FLOOR,
+        _mean("{a}-{b}/abs_cos_max", "Largest |cos|, {a} and {b}", "the largest of them"),
+        _mean(
+            "{a}-{b}/bound",
+            "Bound on |cos|, {a} and {b}",
+            "mean of the bounds on them",
             role="bound",
-            scope="tasks",
         ),
-        Series(
-            key="{a}-{b}/dependence",
-            title="Dependence of {a} and {b}",
-            meaning="Cramér's V of the two labelings: 0 independent, 1 one gives the other",
-            group="Angles between tasks",
-            low=0.0,
-            high=1.0,
-            scope="tasks",
+        _series(
+            "{a}-{b}/dependence",
+            "Dependence of {a} and {b}",
+            "Cramér's V of the two labelings: 0 independent, 1 one gives the other",
         ),
-        Series(
-            key="floor",
-            title="|cos| of random directions",
-            meaning="of two random directions of as many dimensions as the features have",
-            group="Angles between tasks",
-            low=0.0,
-            high=1.0,
-            scope="tasks",
+        _series(
+            "floor",
+            "|cos| of random directions",
+            "of two random directions of as many dimensions as the features have",
         ),
-        Series(
-            key="{a}-{b}",
-            title="|cos|, {a} and {b}",
-            meaning="of every pair of classes of one task with every pair of the other",
-            group="Angles between tasks",
-            low=0.0,
-            high=1.0,
-            direction="lower",
-            references=_FLOOR,
+        _cosine(
+            "{a}-{b}",
+            "|cos|, {a} and {b}",
+            "of every pair of classes of one task with every pair of the other",
             axes=("pair of a", "pair of b"),
-            scope="tasks",
         ),
     )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from dnc_lightning.functional import extreme_pairs, variance_decomposition
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import Series
+
+_series = partial(Series, group="Variance")
 
 
 class Variance:
@@ -16,34 +20,31 @@ class Variance:
     name = "variance"
     series = (
         *(
-            Series(
-                key=f"axis_share/{name}",
-                title=f"Share on the axis, {name} pair",
-                meaning=f"part of the variance of the {name} pair by directional CDNV that lies on "
-                "its decision axis",
-                group="Variance",
+            _series(
+                f"axis_share/{name}",
+                f"Share on the axis, {name} pair",
+                f"part of the variance of the {name} pair by directional CDNV that lies on its "
+                "decision axis",
                 low=0.0,
                 high=1.0,
                 direction="lower",
             )
             for name in ("best", "median", "worst")
         ),
-        Series(
-            key="variance",
-            title="Variance by direction",
-            meaning="on the axis, in the top 1, 10 and 100 directions orthogonal to it, and in all "
-            "of these, of each of those pairs",
-            group="Variance",
+        _series(
+            "variance",
+            "Variance by direction",
+            "on the axis, in the top 1, 10 and 100 directions orthogonal to it, and in all of "
+            "these, of each of those pairs",
             unit="squared distances of the means",
             low=0.0,
             scale="log",
             axes=("pair", "part"),
         ),
-        Series(
-            key="variance_pairs",
-            title="Pairs of the variance",
-            meaning="the two classes of each of those pairs",
-            group="Variance",
+        _series(
+            "variance_pairs",
+            "Pairs of the variance",
+            "the two classes of each of those pairs",
             axes=("pair", "end"),
         ),
     )

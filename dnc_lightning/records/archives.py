@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.records.store import Record, Run
+from dnc_lightning.records.files import UNREADABLE, array_in
+from dnc_lightning.records.lines import Record
+from dnc_lightning.records.store import Run
 
 ReadMatrix = Callable[[Record, str], NDArray[np.float32] | None]
 """Reads one matrix of a record by its key; None where it is missing or damaged."""
@@ -25,17 +24,12 @@ class Archives:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.opened: OrderedDict[str, tuple[IO[bytes], Mapping[str, Any]]] = OrderedDict()
+        self.opened: OrderedDict[str, zipfile.ZipFile] = OrderedDict()
 
     def __enter__(self) -> Archives:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         while self.opened:
             self._close_oldest()
 
@@ -44,26 +38,20 @@ class Archives:
         if record.matrices is None:
             return None
         try:
-            return np.asarray(self._archive(record.matrices)[key], dtype=np.float32)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return array_in(self._archive(record.matrices), key)
+        except UNREADABLE:
             return None
 
-    def _archive(self, path: str) -> Mapping[str, Any]:
+    def _archive(self, path: str) -> zipfile.ZipFile:
         if path not in self.opened:
             if len(self.opened) >= MOST_OPEN:
                 self._close_oldest()
-            # numpy leaves a file that it cannot read open, if it opened it itself.
-            file = Path(self.run.folder / path).open("rb")  # noqa: SIM115 - closed by _close_oldest
-            self.opened[path] = file, {}
-            self.opened[path] = file, np.load(file)
+            self.opened[path] = zipfile.ZipFile(self.run.folder / path)
         self.opened.move_to_end(path)
-        return self.opened[path][1]
+        return self.opened[path]
 
     def _close_oldest(self) -> None:
-        file, archive = self.opened.popitem(last=False)[1]
-        if isinstance(archive, np.lib.npyio.NpzFile):
-            archive.close()
-        file.close()
+        self.opened.popitem(last=False)[1].close()
 
 
 def read_one(run: Run) -> ReadMatrix:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
-from dnc_lightning.series import FURTHER, PAIR, SHOTS, Direction, Scale, Scope, Series
+from dnc_lightning.series import FURTHER, PAIR, SHOTS, Scope, Series
 
 UNDECLARED = "Recorded without a declaration: its title is made from its key."
 
@@ -67,7 +66,7 @@ def declarations(header: Mapping[str, Any]) -> tuple[list[Series], list[str]]:
     for place, content in enumerate(given):
         name = content.get("key") if isinstance(content, dict) else None
         try:
-            series = _checked(Series.from_json(content))
+            series = Series.from_json(content)
             if read.setdefault(_identity(series), series) is not series:
                 other = read[_identity(series)]
                 raise ValueError(f"{other.title!r} and {series.title!r} have one key")
@@ -95,37 +94,3 @@ def made_from(key: str, scope: Scope) -> Series:
 def _identity(series: Series) -> tuple[str, str, bool]:
     # An array may have the key of the number that sums it up.
     return series.scope, series.key, bool(series.axes)
-
-
-def _checked(series: Series) -> Series:
-    """Check what the class takes on trust from Python, and a file may not give.
-
-    Raises:
-        ValueError: a value is none that its name allows.
-    """
-    allowed = {
-        "direction": (None, *get_args(Direction)),
-        "scale": get_args(Scale),
-        "scope": get_args(Scope),
-    }
-    for name, values in allowed.items():
-        if (value := getattr(series, name)) not in values:
-            raise ValueError(f"{name} must be one of {values}, got {value!r}")
-    texts = (series.key, series.title, series.meaning, series.group, series.unit, series.role)
-    if not all(isinstance(text, str) for text in (*texts, *series.axes)):
-        raise ValueError("texts must be strings")
-    if not isinstance(series.digits, int) or not 1 <= series.digits <= 12:
-        raise ValueError(f"digits must be 1 to 12, got {series.digits!r}")
-    for bound in (series.low, series.high):
-        if bound is not None and not _finite(bound):
-            raise ValueError(f"low and high must be numbers, got {bound!r}")
-    for reference in series.references:
-        if not isinstance(reference.name, str) or not (
-            isinstance(reference.value, str) or _finite(reference.value)
-        ):
-            raise ValueError(f"a reference is a name and a number or key, got {reference}")
-    return series
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,11 +1,18 @@
-"""Whole-file writes that a kill, a full disk or a concurrent reader never sees half done."""
+"""Whole-file writes, which nobody ever sees half done, and single arrays of a matrix file."""
 
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 TEMPORARY_SUFFIX = ".part"
+ARRAY_SUFFIX = ".npy"  # of the members of an .npz file
+UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
+"""What opening a missing or damaged matrix file raises, or reading an array of it."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -30,3 +37,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def array_in(archive: zipfile.ZipFile, key: str) -> NDArray[np.float32]:
+    """Read one array of an .npz file by its key; raises what is `UNREADABLE`."""
+    with archive.open(key + ARRAY_SUFFIX) as member:
+        return np.asarray(np.lib.format.read_array(member), dtype=np.float32)

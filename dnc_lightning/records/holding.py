@@ -31,11 +31,10 @@ class Hold:
         descriptor = os.open(Path(folder), os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(descriptor)
-            raise
-        except OSError:
-            os.close(descriptor)  # a file system without locks
+            if isinstance(error, BlockingIOError):
+                raise  # any other: a file system without locks
         else:
             self._descriptor = descriptor
 

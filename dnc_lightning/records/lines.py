@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -39,9 +39,9 @@ def read_lines(path: Path) -> tuple[list[Record], list[str]]:
     for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)
-            if not isinstance(content, dict):
-                raise TypeError("not a JSON object")
-        except (ValueError, TypeError):
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
             cut_short = number == len(lines) and not line.endswith(b"\n")
             why = "was cut short (the run was stopped while writing)" if cut_short else "is damaged"
             problems.append(f"{path.name}, line {number}, {why}: left out")
@@ -96,14 +96,12 @@ def record_line(record: Record) -> bytes:
     """Format a record; what is not finite becomes null."""
     content = {
         "version": VERSION,
-        "step": record.step,
-        "epoch": record.epoch,
+        **vars(record),
         "time": _finite(record.time),
         "scalars": {key: _finite(value) for key, value in record.scalars.items()},
         "uncalibrated": {key: _finite(value) for key, value in record.uncalibrated.items()},
-        "notes": _strings(record.notes),
-        "warnings": _strings(record.warnings),
-        "matrices": record.matrices,
+        "notes": list(map(str, record.notes)),
+        "warnings": list(map(str, record.warnings)),
     }
     return to_json(content).encode() + b"\n"
 
@@ -111,10 +109,6 @@ def record_line(record: Record) -> bytes:
 def to_json(content: Mapping[str, Any], indent: int | None = None) -> str:
     """Format plain JSON, which has no nan and no infinity."""
     return json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent)
-
-
-def _strings(values: Sequence[str]) -> list[str]:
-    return [str(value) for value in values]
 
 
 def _finite(value: float) -> float | None:

@@ -29,7 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.records.declarations import declarations
-from dnc_lightning.records.files import TEMPORARY_SUFFIX, write_atomically
+from dnc_lightning.records.files import (
+    ARRAY_SUFFIX,
+    TEMPORARY_SUFFIX,
+    UNREADABLE,
+    array_in,
+    write_atomically,
+)
 from dnc_lightning.records.lines import (
     VERSION,
     Record,
@@ -84,10 +90,10 @@ class Run:
         if record.matrices is None:
             return {}
         try:
-            # numpy leaves a file that it cannot read open, if it opened it itself.
-            with (self.folder / record.matrices).open("rb") as file, np.load(file) as archive:
-                return {key: np.asarray(archive[key], dtype=np.float32) for key in archive.files}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            with zipfile.ZipFile(self.folder / record.matrices) as archive:
+                keys = [name.removesuffix(ARRAY_SUFFIX) for name in archive.namelist()]
+                return {key: array_in(archive, key) for key in keys}
+        except UNREADABLE:
             return {}
 
 
@@ -160,8 +166,7 @@ class RecordWriter:
         Raises:
             OSError: If the disk refuses; the old line is then still there.
         """
-        record = self._with_matrices(record, matrices)
-        path = self.folder / RECORDS_FILE
+        record, path = self._with_matrices(record, matrices), self.folder / RECORDS_FILE
         # Bytes of the others are kept as they are: what this version cannot read stays too.
         lines = [
             line.removesuffix(b"\n") + b"\n"
@@ -193,9 +198,7 @@ class RecordWriter:
             return record
         path = f"{MATRICES_FOLDER}/step-{record.step:09d}.npz"
         buffer = io.BytesIO()
-        arrays: dict[str, Any] = {
-            key: np.asarray(value, dtype=np.float32) for key, value in matrices.items()
-        }
+        arrays: Any = {key: np.asarray(value, np.float32) for key, value in matrices.items()}
         np.savez(buffer, **arrays)
         write_atomically(self.folder / path, buffer.getvalue())
         return dataclasses.replace(record, matrices=path)
@@ -235,7 +238,15 @@ def read_header(folder: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: If there is none.
         ValueError: If it is not readable, or was written by a newer version.
     """
-    return _read_header(Path(folder) / HEADER_FILE)
+    path = Path(folder) / HEADER_FILE
+    try:
+        header = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, got something else: {error}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"expected a JSON object in {path}, got {type(header).__name__}")
+    check_version(header.get("version"), path)
+    return header
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -261,7 +272,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
                 f"expected a run folder with {HEADER_FILE} and {RECORDS_FILE}, but {path} does not "
                 "exist: pass the folder that ProbeCallback wrote its records to"
             )
-    header = _read_header(folder / HEADER_FILE)
+    header = read_header(folder)
     records, problems = read_lines(folder / RECORDS_FILE)
     problems += declarations(header)[1]
     for record in records:
@@ -270,14 +281,3 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     if (folder / EXAMPLES_FILE).exists() and not zipfile.is_zipfile(folder / EXAMPLES_FILE):
         problems.append(f"{EXAMPLES_FILE} is damaged: no example images are shown")
     return Run(folder=folder, header=header, records=tuple(records), problems=tuple(problems))
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got something else: {error}") from error
-    if not isinstance(header, dict):
-        raise ValueError(f"expected a JSON object in {path}, got {type(header).__name__}")
-    check_version(header.get("version"), path)
-    return header

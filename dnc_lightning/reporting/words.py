@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dnc_lightning.series import Series
 
 NONE = "\N{EN DASH}"
+HYPHEN = "-"  # where room is short
 SMALL, LARGE = 1e-4, 1e6  # outside, numbers have exponents
 LEAST_CHANGE = 0.005  # of the first value
 
@@ -37,6 +38,30 @@ def in_digits(value: float, digits: int = 3, unit: str = "") -> str:
     else:
         text = "0"
     return text + (unit if unit == "%" else f" {unit}" if unit else "")
+
+
+def number_words(value: float, digits: int = 3) -> str:
+    """As `in_digits`, where room is short: with an exponent two at most, a hyphen if undefined."""
+    if not math.isfinite(value):
+        return HYPHEN
+    exponent = value != 0 and not SMALL <= abs(value) < LARGE
+    return in_digits(value, min(digits, 2) if exponent else digits)
+
+
+def factor_words(factor: float) -> str:
+    """Return how many times smaller a quantity became, or larger, where room is short.
+
+    Example:
+        >>> factor_words(4.2), factor_words(0.5), factor_words(1.001), factor_words(math.nan)
+        ('↓4.2x', '↑2.0x', 'same', '-')
+    """
+    if not math.isfinite(factor):
+        return HYPHEN
+    larger, arrow = (factor, "↓") if factor >= 1 else (1 / factor, "↑")
+    if larger < 1 + LEAST_CHANGE:
+        return "same"
+    digits = 0 if larger >= 100 else 1 if larger >= 2 else 2
+    return f"{arrow}{larger:,.{digits}f}x"
 
 
 def measured_words(error: float, standard_error: float) -> str:

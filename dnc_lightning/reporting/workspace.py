@@ -9,6 +9,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.page.few_shot_style import NAMES
 from dnc_lightning.reporting.read.few_shot import TRACKED
 from dnc_lightning.reporting.read.places import further_keys
@@ -50,7 +51,7 @@ def workspace(
     Raises:
         ModuleNotFoundError: If wandb-workspaces is not installed; the message names the extra.
     """
-    require_workspaces()
+    require("wandb_workspaces")
     import wandb_workspaces.workspaces as ws
 
     # Its own names are not declared, so a type checker does not see them.
@@ -131,7 +132,7 @@ def workspace_json(layout: Workspace) -> str:
 
 def logged_in() -> bool:
     """Return whether this machine has a key for W&B and is not told to stay offline."""
-    require_workspaces()
+    require("wandb_workspaces")
     import wandb
 
     if os.environ.get("WANDB_MODE", "online") != "online":
@@ -140,17 +141,3 @@ def logged_in() -> bool:
         return bool(wandb.login(prompt=False))
     except TypeError:  # before 0.31
         return bool(wandb.api.api_key)
-
-
-def require_workspaces() -> None:
-    """Check that a workspace can be built.
-
-    Raises:
-        ModuleNotFoundError: If wandb-workspaces is not installed; the message names the extra.
-    """
-    try:
-        import wandb_workspaces  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'a W&B workspace needs wandb-workspaces: pip install "dnc_lightning[wandb]"'
-        ) from error

@@ -69,7 +69,7 @@ def test_tensorboard_has_a_chart_a_series() -> None:
     engine = SimpleNamespace(
         names=["backbone"], tasks={"label": None}, key=lambda encoder, task: f"probe/{task}"
     )
-    probe = SimpleNamespace(engine_=engine, name="probe", log_prefix=None, shots=(1, 5))
+    probe = SimpleNamespace(engine_=engine, name="probe", shots=(1, 5))
     write_layout(logger, [probe], HEADER)
     charts = experiment.layout["probe"]
     assert charts["label: Neighbours"] == [

@@ -102,7 +102,6 @@ CHANGES: dict[str, tuple[Callable[[], ProbeCallback], str]] = {
     "normalisation": (lambda: make(normalize=True), "normalize: False -> True"),
     "pooling": (lambda: make(pooling="mean"), "pooling: auto -> mean"),
     "episodes": (lambda: make(ways=2), "ways: None -> 2"),
-    "keys": (lambda: make(log_prefix="other"), "keys: "),
 }
 
 
@@ -122,7 +121,7 @@ def test_a_resumed_run_that_is_probed_otherwise_starts_a_folder_of_its_own(
     assert steps(first) == [0, 1, 2, 3, 4]
     # The new curve starts where the weights are, with a thorough point, and ends with one.
     assert steps(second) == [4, 5, 6, 8]
-    if "label" in second.probe.tasks and second.log_prefix is None:
+    if "label" in second.probe.tasks:
         assert thorough(second) == [4, 8]
     assert read_run(second.run_dir_).header["tasks"].keys() == second.probe.tasks.keys()
 
@@ -235,6 +234,16 @@ def test_a_second_module_of_one_trainer_has_a_curve_of_its_own(tmp_path: Path) -
     assert steps(callback)[-1] == 12
 
 
+def test_a_curve_that_began_anew_goes_on_in_a_second_fit(tmp_path: Path) -> None:
+    second = make({"per_class": 5})
+    fit(tmp_path, make(), max_epochs=1).save_checkpoint(tmp_path / "four.ckpt")
+    with Caught():
+        trainer = fit(tmp_path, second, max_epochs=2, ckpt_path=tmp_path / "four.ckpt")
+        trainer.fit_loop.max_epochs = 3
+        trainer.fit(trainer.lightning_module, data())
+    assert steps(second) == [4, 5, 6, 8, 10, 12]
+
+
 def test_the_settings_of_a_further_metric(tmp_path: Path) -> None:
     class Top(DirectionalCollapse):
         def __init__(self, k: int) -> None:
@@ -289,12 +298,24 @@ def test_another_precision_goes_on_and_is_said(tmp_path: Path) -> None:
     assert steps(second) == [0, 1, 2, 3, 4, 5, 6, 8]
 
 
-def older(folder: Path, **without: Any) -> None:
+def older(folder: Path, **other: Any) -> None:
     """Make a header as versions before wrote it."""
     path = folder / "run.json"
     header = json.loads(path.read_text())
     del header["fingerprint"], header["steps"]
-    path.write_text(json.dumps(header | without))
+    path.write_text(json.dumps(header | other))
+
+
+def test_keys_that_began_otherwise_are_another_curve(tmp_path: Path) -> None:
+    """Versions before let keys begin with a `log_prefix` of their own."""
+    first, second = make(), make()
+    fit(tmp_path, first, max_steps=4).save_checkpoint(tmp_path / "four.ckpt")
+    assert first.run_dir_ is not None
+    older(first.run_dir_, prefixes={"backbone": {"label": "other/label"}})
+    with pytest.warns(UserWarning, match="probed otherwise: keys: .*other/label.* -> .*probe/lab"):
+        fit(tmp_path, second, max_steps=8, ckpt_path=tmp_path / "four.ckpt")
+    assert steps(second) == [4, 5, 6, 8]
+    assert thorough(second) == [4, 8]
 
 
 @pytest.mark.parametrize(("per_class", "goes_on"), [(8, True), (5, False)])

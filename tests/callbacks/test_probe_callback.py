@@ -218,9 +218,9 @@ def test_model_checkpoint_monitors_a_probe(tmp_path: Path) -> None:
 
 def test_every_logger_gets_the_numbers_at_the_right_step(tmp_path: Path) -> None:
     loggers = [CSVLogger(tmp_path, name="a"), CSVLogger(tmp_path, name="b")]
-    callback = ProbeCallback(probe(), every_n_train_steps=4, log_prefix="panel")
+    callback = ProbeCallback(probe(), every_n_train_steps=4, name="panel")
     fit(tmp_path, callback, logger=loggers)
-    assert callback.run_dir_ == tmp_path / "a/version_0/dnc/probe"
+    assert callback.run_dir_ == tmp_path / "a/version_0/dnc/panel"
     run = read_run(callback.run_dir_)
     for logger in loggers:
         with Path(logger.log_dir, "metrics.csv").open() as file:

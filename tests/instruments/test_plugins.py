@@ -304,6 +304,10 @@ class TopAccuracy(Purity):
     plot_lower_bound = 1.0
 
 
+class Unbounded(Purity):
+    plot_lower_bound = -math.inf
+
+
 def test_a_metric_of_torchmetrics_declares_what_it_says_of_itself() -> None:
     purity, top = find_instruments([Purity(), TopAccuracy()])
     (one,), (other,) = purity.series, top.series
@@ -315,6 +319,8 @@ def test_a_metric_of_torchmetrics_declares_what_it_says_of_itself() -> None:
     assert (one.low, one.high, one.direction) == (0.0, 1.0, "higher")
     assert (other.title, other.direction, other.low) == ("Top accuracy", None, None)
     assert "torchmetrics' TopAccuracy" in other.meaning
+    ((without,),) = (i.series for i in find_instruments([Unbounded()]))
+    assert (without.low, without.high) == (None, 1.0)
     assert declared([purity])[0] == Series.from_json(json.loads(json.dumps(one.to_json())))
 
 

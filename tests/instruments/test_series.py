@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,38 @@ def test_every_built_in_series_survives_json(series: Series) -> None:
         assert reference.number(3) is not None or reference.value in {
             s.key for s in declared(list(BUILT_IN.values())) if s.scope == series.scope
         }
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"scale": "cubic"}, "series 'k': scale must be one of .*, got 'cubic'"),
+        ({"direction": "up"}, "direction must be one of"),
+        ({"scope": "galaxy"}, "scope must be one of"),
+        ({"digits": 0}, "digits must be 1 to 12, got 0"),
+        ({"high": math.inf}, "low and high must be numbers, got inf"),
+        ({"unit": 3}, "texts must be strings"),
+        ({"chart": None}, "texts must be strings"),
+        ({"chart": "Both", "axes": ("class",)}, "an array has a picture of its own, got chart='B"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Series("k", "A title", "what it is", "Own", **given)
+
+
+def test_a_shared_chart_survives_json_and_is_left_out_where_there_is_none() -> None:
+    shared = Series("k", "A title", "what it is", "Own", chart="Both")
+    assert shared.to_json()["chart"] == "Both"
+    assert Series.from_json(json.loads(json.dumps(shared.to_json()))) == shared
+    assert "chart" not in declare("k").to_json()
+    assert Series.from_json(declare("k").to_json()).chart == ""
+
+
+@pytest.mark.parametrize("value", [math.nan, None, [1]])
+def test_a_reference_is_a_number_or_a_key(value: Any) -> None:
+    with pytest.raises(ValueError, match="a reference is a name and a number or key, got Ref"):
+        Reference("chance", value)
 
 
 def test_the_table_of_keys_in_readme_is_made_from_the_declarations() -> None:

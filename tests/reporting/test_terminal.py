@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dnc_lightning.records.store import read_run
+from dnc_lightning.records.store import RecordWriter, read_run
 from dnc_lightning.reporting.compare.numbers import Fall
 from dnc_lightning.reporting.terminal import fall_words, number_words, print_run, probe_line
+from tests.reporting.further_runs import further_run
 
 TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "square"]}
 
@@ -94,3 +95,25 @@ def test_the_line_of_several_tasks_says_so() -> None:
     now = {"p/a/directional_cdnv": 1.0, "p/b/directional_cdnv": 4.0}
     now |= {"p/a/certificate/5": 0.3, "p/b/certificate/5": 0.8}
     assert probe_line(now, {}, header) == "dir 2.00 | cert@5 0.8 | 2 tasks"
+
+
+def test_an_array_without_a_defined_value_is_named_all_the_same(tmp_path: Path) -> None:
+    folder = further_run(tmp_path / "run", records=2)
+    run = read_run(folder)
+    writer = RecordWriter(folder)
+    for record in run.records:
+        arrays = {
+            key: array * math.nan if key.endswith("spectrum") else array
+            for key, array in run.matrices(record).items()
+        }
+        writer.replace(record, arrays)
+    line = next(line for line in printed(folder).splitlines() if "Spectrum, 12" in line)
+    assert line.split() == ["Spectrum,", "12", "colour", "-"]
+
+
+def test_the_line_shows_the_shots_of_the_table(make_run: Callable[..., Path]) -> None:
+    folder = make_run(tasks=TASKS, records=4)
+    run = read_run(folder)
+    line = probe_line(run.records[-1].scalars, run.records[0].scalars, run.header)
+    table = next(line for line in printed(folder).splitlines() if "cert@" in line)
+    assert line.split("| ")[1].split()[0] in table

@@ -6,24 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.theme import FONT, Theme
 
 FEW_POINTS = 60  # up to here each probe gets its own dot on a line over training
 LONGEST_TICK = 16  # characters of a name on an axis; hovering shows all of it
-
-
-def require_plotly() -> None:
-    """Check that figures can be drawn.
-
-    Raises:
-        ModuleNotFoundError: If plotly is not installed; the message names the extra.
-    """
-    try:
-        import plotly  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'figures and HTML reports need plotly: pip install "dnc_lightning[report]"'
-        ) from error
 
 
 def plotly_script() -> str:
@@ -35,7 +22,7 @@ def plotly_script() -> str:
     Raises:
         ModuleNotFoundError: If plotly is not installed.
     """
-    require_plotly()
+    require("plotly")
     from plotly.offline import get_plotlyjs
 
     script: str = get_plotlyjs().rstrip()

@@ -19,13 +19,12 @@ from dnc_lightning.reporting.draw.axes import (
     padded,
     plain,
     positive,
-    require_plotly,
     step_axis,
 )
 from dnc_lightning.reporting.read.views import METRICS, Curves, unique_names
 from dnc_lightning.reporting.theme import Metric, Theme
 
-__all__ = ["collapse_spec", "heat", "pair_spec", "require_plotly"]
+__all__ = ["collapse_spec", "heat", "pair_spec"]
 
 TITLES: dict[Metric, str] = {"cdnv": "CDNV", "directional_cdnv": "Directional CDNV"}
 MOST_TICKS = 24

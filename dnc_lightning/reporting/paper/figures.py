@@ -22,6 +22,7 @@ from dnc_lightning.reporting.compare.pictures import (
 )
 from dnc_lightning.reporting.compare_runs import Group, Method, methods_of, tasks_of
 from dnc_lightning.reporting.draw.matplotlib import draw
+from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.read.few_shot import SERIES
 from dnc_lightning.reporting.read.views import METRICS, unique_names
 
@@ -94,7 +95,7 @@ def write_figures(
         OSError: If the folder cannot be written.
         ValueError: If no run has one of `tasks`.
     """
-    require_matplotlib()
+    require("matplotlib")
     import matplotlib as mpl
 
     methods = methods_of(groups)
@@ -114,20 +115,6 @@ def write_figures(
                 figure.savefig(path, dpi=DOTS_PER_INCH, metadata=metadata)
                 written.append(path)
     return written
-
-
-def require_matplotlib() -> None:
-    """Check that figures for a paper can be drawn.
-
-    Raises:
-        ModuleNotFoundError: If matplotlib is not installed; the message names the extra.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'figures for a paper need matplotlib: pip install "dnc_lightning[figures]"'
-        ) from error
 
 
 def papers(methods: Sequence[Method], tasks: Sequence[str]) -> dict[str, Rows]:

@@ -1,0 +1,56 @@
+"""The records of a run when training starts: new ones, or those of the run that is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+
+from dnc_lightning.callbacks.clock import other_axis
+from dnc_lightning.callbacks.examples import write_examples
+from dnc_lightning.callbacks.header import run_header
+from dnc_lightning.callbacks.loggers import prepare_loggers, run_folder
+from dnc_lightning.callbacks.run_state import RunState
+
+
+def open_records(callback: RunState, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    """Open the records, and forget the last probe where they cannot go on from it.
+
+    Args:
+        callback: After its engine was built. Its `last_step_` is -1 afterwards on every rank where
+            a curve begins.
+        trainer: About to start.
+        pl_module: The module that is trained.
+
+    Returns:
+        Problems.
+    """
+    problems = _leave_other_axis(callback, trainer)
+    trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if trainer.is_global_zero and not trial and callback.run_dir_ is None:
+        with callback._counted():
+            problems += _open(callback, trainer, pl_module)
+    recorder = callback._recorder_
+    if callback._resumed_from_ is not None and trainer.strategy.broadcast(recorder.anew):
+        callback.last_step_, recorder.anew = -1, False  # once: a second fit goes on
+    return problems
+
+
+def _leave_other_axis(callback: RunState, trainer: Trainer) -> list[str]:
+    if (stranger := other_axis(trainer, callback.last_step_)) is None:
+        return []
+    callback.last_step_, callback._resumed_from_ = -1, None
+    return [stranger]
+
+
+def _open(callback: RunState, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    """Make the folder ready for the records, and the loggers for the numbers."""
+    recorder = callback._recorder_
+    folder = Path(callback.dirpath or run_folder(trainer) / "dnc" / callback.name)
+    header = run_header(callback, trainer, pl_module)
+    problems = recorder.open(folder, header, callback._resumed_from_, callback.last_step_)
+    problems += prepare_loggers(trainer, callback, header)
+    if recorder.writer is not None and callback.examples:
+        folder, bank = recorder.writer.folder, callback.engine_.bank
+        problems += write_examples(folder, callback.probe.tasks, bank)
+    return problems
