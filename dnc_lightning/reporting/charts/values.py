@@ -94,7 +94,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Bars:
+class GroupedBars:
     """Groups of bars, each of some parts, on a logarithmic axis, and what they once were."""
 
     title: str

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dnc_lightning.reporting.charts.values import (
     Axis,
-    Bars,
     Chart,
+    GroupedBars,
     Matrix,
     Rule,
     chart_of,
@@ -51,7 +51,7 @@ ROLE_DASHES = {
 PARTS = ("on the axis", "top 1 beside", "top 10", "top 100", "all beside")
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
-Picture = TypeVar("Picture", bound=Chart | Matrix | Bars, covariant=True)
+Picture = TypeVar("Picture", bound=Chart | Matrix | GroupedBars, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def across(methods: Sequence[Method]) -> Compared[Chart]:
     return Compared(None, series, chart)
 
 
-def variance(methods: Sequence[Method], tasks: Sequence[str]) -> list[list[Compared[Bars]]]:
+def variance(methods: Sequence[Method], tasks: Sequence[str]) -> list[list[Compared[GroupedBars]]]:
     """Draw where the variance of some pairs lies, a row a method that recorded it, first runs."""
     series = declared(methods[0].runs[0].run.header, "variance")
     rows = [(method.label, [_parts(method, task) for task in tasks]) for method in methods]
@@ -131,7 +131,7 @@ def variance(methods: Sequence[Method], tasks: Sequence[str]) -> list[list[Compa
     ]
 
 
-def _parts(method: Method, task: str) -> Bars:
+def _parts(method: Method, task: str) -> GroupedBars:
     view = method.view(task)
     found = None if view is None else variance_parts(method.runs[0].run, view, max_probes=2)
     unknown = np.full(len(PARTS), math.nan)
@@ -142,7 +142,7 @@ def _parts(method: Method, task: str) -> Bars:
         sums = [np.column_stack([p[:, 0], p[:, 1:].cumsum(axis=1)]) for p in found.parts]
         then = dict(zip(found.pairs[0], sums[0], strict=True))
         values, before = sums[-1], np.array([then.get(pair, unknown) for pair in pairs])
-    return Bars(
+    return GroupedBars(
         title="",
         x="Pair of classes",
         y="variance / distance²",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc_lightning.reporting.charts.values import Bars, Chart, Line, Matrix
+from dnc_lightning.reporting.charts.values import Chart, GroupedBars, Line, Matrix
 from dnc_lightning.reporting.draw.axes import log_ticks, plain, short
 from dnc_lightning.reporting.draw.look import colour, dash, ramp, shade_ticks, shades, symbol
 from dnc_lightning.reporting.theme import LIGHT
@@ -31,11 +31,11 @@ MARKERS = dict(
 )
 
 
-def draw(ax: Axes, picture: Chart | Matrix | Bars) -> None:
+def draw(ax: Axes, picture: Chart | Matrix | GroupedBars) -> None:
     """Draw a picture into a panel, without its title and legend."""
     if isinstance(picture, Matrix):
         _matrix(ax, picture)
-    elif isinstance(picture, Bars):
+    elif isinstance(picture, GroupedBars):
         _bars(ax, picture)
     else:
         _lines(ax, picture)
@@ -76,7 +76,7 @@ def _drawn(values: Sequence[float], chart: Chart) -> Sequence[float]:
     return [v if v > 0 else math.nan for v in values] if chart.y.scale == "log" else values
 
 
-def _bars(ax: Axes, chart: Bars) -> None:
+def _bars(ax: Axes, chart: GroupedBars) -> None:
     from matplotlib.patheffects import withStroke
 
     colours = (LIGHT.directional_cdnv, *(LIGHT.cdnv_ramp[k] for k in (5, 3, 2, 1)))

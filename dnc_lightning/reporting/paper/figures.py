@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dnc_lightning.reporting.charts.values import Bars, Chart, Matrix
+from dnc_lightning.reporting.charts.values import Chart, GroupedBars, Matrix
 from dnc_lightning.reporting.compare.pictures import (
     BESIDE,
     Compared,
@@ -67,7 +67,7 @@ RC: dict[str, Any] = {
     "lines.markersize": 3,
 }
 
-Rows = Sequence[Sequence[Compared[Chart | Matrix | Bars]]]
+Rows = Sequence[Sequence[Compared[Chart | Matrix | GroupedBars]]]
 """Pictures by row, each row of the same tasks in the same order."""
 
 
