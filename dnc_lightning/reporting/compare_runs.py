@@ -33,10 +33,19 @@ class Group:
     label: str
     runs: tuple[Named, ...]  # at least one
 
-    @property
-    def views(self) -> list[View]:
-        """Encoders and tasks, those of the first run: all runs of a group have the same."""
-        return views(self.runs[0].run)
+
+@dataclass(frozen=True)
+class Method:
+    """One line of a comparison: the runs of a group, seen through one encoder."""
+
+    label: str
+    runs: tuple[Named, ...]
+    encoder: str
+
+    def view(self, task: str) -> View | None:
+        """Return the view of a task, if these runs have it."""
+        found = (v for v in views(self.runs[0].run) if (v.encoder, v.task) == (self.encoder, task))
+        return next(found, None)
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,23 @@ def find_runs(
         key = (label or method_of(name), _settings(run))
         groups.setdefault(key, []).append(Named(name, run))
     return Found(tuple(_labelled(groups)), tuple(problems))
+
+
+def methods_of(groups: Sequence[Group]) -> list[Method]:
+    """Return every group and encoder; the label names the encoder where a group has several."""
+    methods = []
+    for group in groups:
+        # All runs of a group have the encoders and tasks of the first.
+        encoders = list(dict.fromkeys(view.encoder for view in views(group.runs[0].run)))
+        for encoder in encoders:
+            label = group.label if len(encoders) == 1 else f"{group.label} · {encoder}"
+            methods.append(Method(label, group.runs, encoder))
+    return methods
+
+
+def tasks_of(methods: Sequence[Method]) -> list[str]:
+    """Return every task that some method has."""
+    return list(dict.fromkeys(v.task for m in methods for v in views(m.runs[0].run)))
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:

@@ -50,6 +50,7 @@ class Theme:
     directional_cdnv_ramp: tuple[str, ...]
     cosine_ramp: tuple[str, ...]
     tasks: tuple[str, ...]
+    methods: tuple[str, ...]  # they differ in lightness too
 
     def series(self, metric: Metric) -> str:
         """Return the colour of a metric's line and figures."""
@@ -90,6 +91,16 @@ LIGHT = Theme(
     directional_cdnv_ramp=("#fdf5ec", "#fbd9b4", "#f5ab6c", "#dd7430", "#a8430f", "#5c2005"),
     cosine_ramp=("#f6f4fb", "#dcd5f0", "#b5a8de", "#8774c4", "#5c469f", "#33226b"),
     tasks=("#0072b2", "#d55e00", "#00825f", "#a3418f", "#8a7400", "#332288", "#c2506b", "#5b6670"),
+    methods=(
+        "#0f62b4",
+        "#c2500b",
+        "#00786b",
+        "#9c3d9e",
+        "#77650a",
+        "#1a2026",
+        "#c22f6d",
+        "#3b8fbf",
+    ),
 )
 DARK = Theme(
     page="#0e1215",
@@ -112,6 +123,16 @@ DARK = Theme(
     directional_cdnv_ramp=("#2a170c", "#5a2b10", "#974714", "#d87430", "#f9ad74", "#fdeadb"),
     cosine_ramp=("#1c1930", "#352d5e", "#554790", "#7f6ec2", "#afa3e4", "#ece8fc"),
     tasks=("#56b4e9", "#ff9d5c", "#3fc9a0", "#e08fd2", "#d8c44a", "#9a8cf0", "#ff8da1", "#b3bec8"),
+    methods=(
+        "#6fb1ee",
+        "#ff9d5c",
+        "#3fc9b0",
+        "#dd9be4",
+        "#d6bd55",
+        "#e8ebed",
+        "#ff8db4",
+        "#a8dcff",
+    ),
 )
 
 

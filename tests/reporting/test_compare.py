@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dnc_lightning.records.store import RECORDS_FILE, Record, RecordWriter, read_run
+from dnc_lightning.reporting.charts.values import Axis, Chart, Line, comparison_of
 from dnc_lightning.reporting.compare.numbers import (
     band,
     geometric_mean,
@@ -18,9 +19,15 @@ from dnc_lightning.reporting.compare.numbers import (
     over_training,
     plain_mean,
 )
-from dnc_lightning.reporting.compare.page import comparison_data, methods_of, write_comparison
-from dnc_lightning.reporting.compare_runs import find_runs, method_of, run_names
+from dnc_lightning.reporting.compare.page import comparison_data, write_comparison
+from dnc_lightning.reporting.compare.pictures import collapse, errors
+from dnc_lightning.reporting.compare_runs import find_runs, method_of, methods_of, run_names
+from dnc_lightning.reporting.draw.look import dash, symbol
+from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.read.views import views
+from dnc_lightning.reporting.theme import DARK, LIGHT
+from dnc_lightning.reporting.words import bound_words, in_digits
+from dnc_lightning.series import Series
 from tests.reporting.conftest import Page, write_run
 
 TASKS = {"colour": ["red", "yellow", "green"], "shape": ["circle", "square"]}
@@ -172,21 +179,78 @@ def test_the_table_holds_first_last_and_falls(runs: Path) -> None:
     groups = find_runs([runs / "simclr"]).groups
     data = comparison_data(groups, methods_of(groups))
     assert [task["task"] for task in data["tasks"]] == ["colour", "shape"]
-    row = data["tasks"][0]["averages"][0]["rows"][0]
+    task = data["tasks"][0]
+    shown = [*task["averages"][0]["columns"], *task["at"][5], *task["columns"]]
+    cells = {column["title"]: column["cells"][0] for column in shown[1:]}
     run = groups[0].runs[0].run
     first, last = (run.records[i].scalars for i in (0, -1))
     key = "probe/colour/directional_cdnv"
     # The seeds have half and twice the usual values, so their geometric mean has the usual ones.
-    assert row["directional_cdnv"]["first"] == pytest.approx(2 * first[key], rel=1e-5)
-    assert row["directional_cdnv"]["last"] == pytest.approx(2 * last[key], rel=1e-5)
-    assert row["directional_cdnv"]["fall"] == pytest.approx(first[key] / last[key], rel=1e-5)
-    fall = first["probe/colour/cdnv"] / last["probe/colour/cdnv"]
-    assert row["ratio"] == pytest.approx(first[key] / last[key] / fall, rel=1e-5)
-    assert row["certificate"][5] == pytest.approx(last["probe/colour/certificate/5"], rel=1e-5)
-    assert row["error"][5] == pytest.approx(last["probe/colour/few_shot_error/5"], rel=1e-5)
-    assert row["overhead"] == pytest.approx(0.0083)
+    title, (words, value, _) = shown[0]["title"], shown[0]["cells"][0]
+    assert title == "Directional CDNV"
+    assert words == f"{in_digits(2 * first[key])} → {in_digits(2 * last[key])}"
+    assert value == pytest.approx(2 * last[key], rel=1e-5)
+    falls = [first[k] / last[k] for k in (key, "probe/colour/cdnv")]
+    for column, fall in zip((shown[1], shown[3]), falls, strict=True):
+        words, value, below = column["cells"][0]
+        assert column["title"] == "Fall"
+        assert value == pytest.approx(fall, rel=1e-5)
+        assert words == f"↓ {in_digits(fall)}\N{MULTIPLICATION SIGN}"
+        assert below == f"{in_digits(fall)} to {in_digits(fall)}"
+    assert cells["Ratio of falls"][1] == pytest.approx(falls[0] / falls[1], rel=1e-5)
+    certificate = cells["Certificate, m\u00a0=\u00a05"]
+    assert certificate[0] == bound_words(last["probe/colour/certificate/5"])
+    error = cells["Measured error, m\u00a0=\u00a05"]
+    assert error[0] == in_digits(last["probe/colour/few_shot_error/5"])
+    assert error[1] == pytest.approx(last["probe/colour/few_shot_error/5"], rel=1e-5)
+    assert cells["Steps"] == [f"{run.records[-1].step:,}"]
+    assert cells["Overhead"] == ["0.83%"]
     own = numbers(run, views(run)[0])
     assert own.directional_cdnv.last == last[key]
+
+
+def test_a_method_without_a_task_has_no_cell_and_no_line(tmp_path: Path) -> None:
+    for name, tasks in (("a", TASKS), ("b", {"colour": TASKS["colour"]})):
+        write_run(tmp_path / name, records=2, tasks=tasks, header={"model": name})
+    groups = find_runs([tmp_path]).groups
+    shape = comparison_data(groups, methods_of(groups))["tasks"][1]
+    assert shape["task"] == "shape"
+    for column in [*shape["averages"][0]["columns"], *shape["at"][5], *shape["columns"]]:
+        assert column["cells"][0] is not None
+        assert column["cells"][1] is None
+    assert [trace["method"] for trace in shape["averages"][0]["cdnv"]["figure"]["data"]] == [0]
+
+
+def test_titles_are_those_that_a_run_declares(tmp_path: Path) -> None:
+    told = Series("cdnv", "Spread", "Of a class.", "Collapse", scale="log", role="standard")
+    errs = Series("certificate/{m}", "Bound, m={m}", "On errors.", "Errors", scale="log")
+    header = {"series": [told.to_json(), errs.to_json()]}
+    write_run(tmp_path / "run", records=2, header=header)
+    methods = methods_of(find_runs([tmp_path]).groups)
+    assert collapse(methods, "label", "cdnv").picture.title == "Spread"
+    assert collapse(methods, "label", "directional_cdnv").picture.title == "Directional CDNV"
+    shown = errors(methods, "label", ("few_shot_error", "certificate"))
+    assert [entry.picture.title for entry in shown] == ["Measured error", "Bound"]
+    assert shown[0].picture.range == shown[1].picture.range
+    assert shown[0].picture.labels == shown[1].picture.labels
+
+
+def test_methods_differ_in_more_than_colour_and_their_colours_are_names() -> None:
+    lines = [Line("a", (1.0,), (1.0,), "method", k) for k in range(12)]
+    assert len({(symbol(line), dash(line)) for line in lines}) == 12
+    chart = Chart("t", Axis("x", "steps"), Axis("y", "log"), tuple(lines), labels=("step 0",))
+    colours = {trace["line"]["color"] for trace in plotly_spec(chart)["data"]}
+    assert colours == {f"--methods-{k}" for k in range(8)}
+
+
+def test_an_axis_of_shots_reaches_as_far_as_any_method() -> None:
+    series = Series("e/{m}", "E", "M.", "G", scale="log")
+    bands = [
+        band([(np.array(x), np.array([0.5, 0.2]))], geometric=False) for x in ([1, 5], [1, 20])
+    ]
+    chart = comparison_of(series, bands, ["a", "b"], along=("1", "5"))
+    assert chart.labels == ("1", "5", "20")
+    assert plotly_spec(chart)["layout"]["xaxis"]["range"][1] > math.log10(20)
 
 
 # ---- in the browser
@@ -240,6 +304,30 @@ def test_the_page_follows_task_methods_and_theme(
     assert page("return getComputedStyle(document.body).backgroundColor") != colour
     page.reload()
     assert "simclr" not in page.text("#numbers")
+
+
+@pytest.mark.browser
+def test_the_best_of_a_column_is_among_the_shown_and_colours_follow_the_theme(
+    open_comparison: Callable[..., Page], runs: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = open_comparison(find_runs([runs]))
+    best = """return [...document.querySelectorAll('#numbers td.best')]
+        .filter(cell => cell.cellIndex === 1)
+        .map(cell => cell.parentElement.cells[0].textContent)"""
+    colours = """return [document.getElementById('cdnv').data.at(-1).line.color,
+        getComputedStyle(document.querySelector('#methods label:last-child line')).stroke]"""
+    assert page(best) == ["simclr"]
+    seen = [page(colours)]
+    page.press("#theme", Keys.ENTER)
+    seen.append(page(colours))
+    themes = [LIGHT, DARK] if seen[0][0] == LIGHT.methods[2] else [DARK, LIGHT]
+    for (line, swatch), theme in zip(seen, themes, strict=True):
+        assert line == theme.methods[2]
+        assert swatch == "rgb({}, {}, {})".format(*bytes.fromhex(line[1:]))
+    page.press("#method-2", Keys.SPACE)
+    assert page(best) in (["dino · student"], ["dino · teacher"])
 
 
 @pytest.mark.browser

@@ -16,12 +16,12 @@ from dnc_lightning.cli import main
 from dnc_lightning.records.declarations import UNDECLARED, declarations, is_drawn
 from dnc_lightning.records.store import Run, read_run
 from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule, chart_of
-from dnc_lightning.reporting.compare.further import compared, file_names
-from dnc_lightning.reporting.compare.page import comparison_data, methods_of
-from dnc_lightning.reporting.compare_runs import find_runs
+from dnc_lightning.reporting.compare.page import comparison_data
+from dnc_lightning.reporting.compare.pictures import compared
+from dnc_lightning.reporting.compare_runs import find_runs, methods_of
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.paper.further import further_paper, further_papers
+from dnc_lightning.reporting.paper.figures import file_names, paper, papers
 from dnc_lightning.reporting.paper.probe import probe_pictures
 from dnc_lightning.reporting.read.series import Further, further, grouped
 from dnc_lightning.reporting.terminal import print_run
@@ -328,20 +328,18 @@ def test_the_terminal_names_every_series(run: Run) -> None:
 
 
 def test_a_paper_has_a_figure_a_group(run: Run, methods: Path, tmp_path: Path) -> None:
-    groups = find_runs([methods]).groups
-    lines = [(m.label, m.group, m.encoder) for m in methods_of(groups)]
-    papers = further_papers(lines, ["colour"])
-    assert list(papers) == ["further_neighbours", "further_spread", "further_numbers"]
-    figure = further_paper(papers["further_neighbours"], "double")
+    shown = papers(methods_of(find_runs([methods]).groups), ["colour"])
+    names = ["further_neighbours", "further_spread", "further_numbers"]
+    assert list(shown) == ["collapse", "few_shot", *names]
+    figure = paper(shown["further_neighbours"], "double")
     ax = figure.axes[0]
     assert ax.get_title().replace("\n", " ") == KNN.title
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.3, 0.38, 0.46, 0.54])
     assert ax.lines[2].get_label() == "chance"
     assert main(["figures", str(run.folder), "--out", str(tmp_path), "--task", "colour"]) == 0
     assert {"further_neighbours.pdf", "further_spread.png"} < {p.name for p in tmp_path.iterdir()}
-    alone = find_runs([run.folder]).groups
-    shown = compared([("run", alone[0], "backbone")])
-    assert any(isinstance(entry.picture, Matrix) for entry in shown)
+    alone = compared(methods_of(find_runs([run.folder]).groups))
+    assert any(isinstance(entry.picture, Matrix) for entry in alone)
     assert file_names(["A b", "a B!", "Further numbers"]) == [
         "further_a_b",
         "further_a_b (2)",

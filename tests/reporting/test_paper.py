@@ -10,25 +10,19 @@ import pytest
 from PIL import Image
 
 from dnc_lightning.records.store import Record, RecordWriter, read_run
-from dnc_lightning.reporting.compare.page import methods_of
-from dnc_lightning.reporting.compare_runs import find_runs
-from dnc_lightning.reporting.paper.figures import (
-    collapse_paper,
-    few_shot_paper,
-    orthogonality_paper,
-    write_figures,
-)
+from dnc_lightning.reporting.charts.values import Matrix
+from dnc_lightning.reporting.compare_runs import find_runs, methods_of
+from dnc_lightning.reporting.draw.look import shade_ticks, shades
+from dnc_lightning.reporting.paper.figures import DOTS_PER_INCH, paper, papers, write_figures
 from dnc_lightning.reporting.paper.probe import (
     HEIGHT,
     LEFT,
     SIDE,
     TOP,
     WIDTH,
-    pair_picture,
+    matrix_picture,
     probe_pictures,
 )
-from dnc_lightning.reporting.paper.style import DOTS_PER_INCH
-from dnc_lightning.reporting.paper.variance import variance_figure
 from dnc_lightning.reporting.theme import LIGHT
 from tests.reporting.conftest import write_run
 
@@ -49,6 +43,7 @@ def full_run(folder: Path) -> Path:
         angles = {
             "probe/orthogonality/colour-shape/abs_cos": 0.5 - 0.05 * i,
             "probe/orthogonality/floor": 0.07,
+            **{f"probe/colour/axis_share/{pair}": 0.1 for pair in ("best", "median", "worst")},
         }
         stored = (
             {"backbone/colour/variance": PARTS[i], "backbone/colour/variance_pairs": PAIRS}
@@ -101,31 +96,29 @@ def test_the_same_records_give_the_same_file(root: Path, tmp_path: Path) -> None
 def test_lines_are_the_records(root: Path) -> None:
     groups = find_runs([root]).groups
     run, methods = groups[0].runs[0].run, methods_of(groups)
-    figure = collapse_paper(methods, ["shape"], "single")
-    assert figure is not None
+    shown = papers(methods, ["shape"])
+    figure = paper(shown["collapse"], "single")
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     for title, key in (("CDNV", "cdnv"), ("Directional CDNV", "directional_cdnv")):
         steps, values = run.series(f"probe/shape/{key}")
         np.testing.assert_allclose(lines[title].get_xdata(), steps + 1)
         np.testing.assert_allclose(lines[title].get_ydata(), values)
-    figure = few_shot_paper(methods, ["shape"], "single")
-    assert figure is not None
+    figure = paper(shown["few_shot"], "single")
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     last = run.records[-1].scalars
-    for title, key in (("Measured", "few_shot_error"), ("Certificate", "certificate")):
+    for title, key in (("Measured error", "few_shot_error"), ("Certificate", "certificate")):
         np.testing.assert_allclose(
             lines[title].get_ydata(),
             [last[f"probe/shape/{key}/{int(m)}"] for m in lines[title].get_xdata()],
         )
-    figure = orthogonality_paper(methods)
-    assert figure is not None
+    figure = paper(shown["orthogonality"], "single")
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), 0.5 - 0.05 * np.arange(6))
     assert figure.axes[0].lines[1].get_ydata()[0] == pytest.approx(0.07)
 
 
 def test_bars_are_the_recorded_decomposition(root: Path) -> None:
-    figure = variance_figure(methods_of(find_runs([root]).groups), ["colour"], "single")
-    assert figure is not None
+    shown = papers(methods_of(find_runs([root]).groups), ["colour"])
+    figure = paper(shown["variance"], "single")
     ax = figure.axes[0]
     heights = [[bar.get_height() for bar in part] for part in ax.containers]
     np.testing.assert_allclose(np.array(heights).T, PARTS[5], rtol=1e-6)
@@ -139,8 +132,7 @@ def test_several_methods_have_a_line_each(tmp_path: Path) -> None:
         for seed in range(2):
             write_run(tmp_path / method / f"seed{seed}", records=4, tasks=TASKS)
     found = find_runs([tmp_path])
-    figure = collapse_paper(methods_of(found.groups), list(TASKS), "double")
-    assert figure is not None
+    figure = paper(papers(methods_of(found.groups), list(TASKS))["collapse"], "double")
     assert [len(ax.lines) for ax in figure.axes] == [2] * 4
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["simclr", "vicreg"]
     one, other = figure.axes[0].lines
@@ -159,9 +151,13 @@ def test_an_unknown_task_is_an_error(root: Path, tmp_path: Path) -> None:
         write_figures(find_runs([root]).groups, tmp_path, tasks=["size"])
 
 
+def pairs(values: np.ndarray, *names: str) -> Matrix:
+    return Matrix("CDNV", "class j", "class i", names, names, values, "log", role="standard")
+
+
 def test_a_pair_picture_shows_rows_and_columns_as_given() -> None:
     matrix = np.array([[np.nan, 100.0], [0.01, np.nan]])
-    picture = pair_picture(matrix, ["a", "b"], "cdnv")
+    picture = matrix_picture(pairs(matrix, "a", "b"))
     assert picture.shape == (HEIGHT, WIDTH, 3)
     middles = [SIDE // 4, SIDE * 3 // 4]
     cells = picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE][np.ix_(middles, middles)]
@@ -170,8 +166,26 @@ def test_a_pair_picture_shows_rows_and_columns_as_given() -> None:
     assert colours == [[LIGHT.sunken, highest], [lowest, LIGHT.sunken]]
 
 
+def test_a_matrix_need_not_be_square_nor_logarithmic() -> None:
+    values = np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+    chart = Matrix("Parts", "part", "pair", ("a", "b", "c"), ("x", "y"), values, "linear")
+    picture = matrix_picture(chart)
+    rows, columns = [SIDE // 4, SIDE * 3 // 4], [SIDE // 6, SIDE // 2, SIDE * 5 // 6]
+    cells = picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE][np.ix_(rows, columns)].astype(int)
+    darkness = -cells.sum(axis=2)
+    assert (np.diff(darkness.ravel()) > 0).all()
+    assert "#" + bytes(cells[0, 0].astype(np.uint8)).hex() == LIGHT.cosine_ramp[0]
+    assert shade_ticks(chart, 0.0, 5.0) == [(float(k), str(k)) for k in range(6)]
+
+
+def test_a_zero_is_at_the_low_end_of_a_logarithmic_ramp_and_the_undefined_nowhere() -> None:
+    heights, low, high = shades(pairs(np.array([[np.nan, 0.0], [0.01, 100.0]]), "a", "b"))
+    np.testing.assert_allclose(heights, [[np.nan, -2], [-2, 2]])
+    assert (low, high) == pytest.approx((-2, 2))
+
+
 def test_names_stand_at_their_rows_and_columns() -> None:
-    named, unnamed = (pair_picture(np.ones((3, 3)), n, "cdnv") for n in (["", "b", ""], [""] * 3))
+    named, unnamed = (matrix_picture(pairs(np.ones((3, 3)), "", name, "")) for name in ("b", ""))
     rows, columns, _ = np.nonzero(named != unnamed)
     beside, below = columns < LEFT, rows > TOP + SIDE
     assert (beside | below).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -84,7 +84,31 @@ class Matrix:
     rows: tuple[str, ...]
     values: NDArray[np.float64]  # [rows, columns], nan where undefined
     scale: Scale
-    shown: str  # the probe, and how much of the array, in words
+    shown: str = ""  # the probe, and how much of the array, in words
+    role: str = "plain"  # of the series: its ramp follows from it
+
+    @property
+    def empty(self) -> bool:
+        """Whether no entry is defined."""
+        return not np.isfinite(self.values).any()
+
+
+@dataclass(frozen=True)
+class GroupedBars:
+    """Groups of bars, each of some parts, on a logarithmic axis, and what they once were."""
+
+    title: str
+    x: str
+    y: str
+    groups: tuple[str, ...]  # [G]
+    parts: tuple[str, ...]  # [P]
+    values: NDArray[np.float64]  # [G, P]
+    before: NDArray[np.float64]  # [G, P] at the first probe, nan where unknown
+
+    @property
+    def empty(self) -> bool:
+        """Whether no bar has a height."""
+        return not np.isfinite(self.values).any()
 
 
 def chart_of(found: Further) -> Chart | Matrix:
@@ -100,6 +124,7 @@ def chart_of(found: Further) -> Chart | Matrix:
             values=found.values[-1][:MOST_SIDE, :MOST_SIDE],
             scale=_scale(series, found.values),
             shown=_shown(found),
+            role=series.role,
         )
     if found.kind == "curve":
         return _over_shots(found)
@@ -120,22 +145,25 @@ def chart_of(found: Further) -> Chart | Matrix:
 
 
 def comparison_of(
-    found: Further, title: str, bands: Sequence[Band], names: Sequence[str], rules: Sequence[Rule]
+    series: Series,
+    bands: Sequence[Band],
+    names: Sequence[str],
+    rules: Sequence[Rule] = (),
+    along: tuple[str, ...] = (),
 ) -> Chart:
     """Return the picture of one series of several methods, over training or shots.
 
     Args:
-        found: The series, of one of the runs.
-        title: Of the picture.
+        series: Its declaration.
         bands: One for each method over steps, or over shots at the last probe; may be empty.
         names: Of the methods.
         rules: Levels to compare with.
+        along: Names of the positions of a curve; empty for lines over training.
     """
-    over_steps = found.kind != "curve"
     lines = [
         Line(
             name,
-            tuple(x + over_steps for x in band.x),
+            tuple(x + (not along) for x in band.x),
             tuple(band.mean.tolist()),
             "method",
             index,
@@ -145,15 +173,20 @@ def comparison_of(
         for index, (band, name) in enumerate(zip(bands, names, strict=True))
         if band.x
     ]
+    if along:
+        axis = _curve_axis(series, along)
+        if axis.scale == "shots":  # of all methods
+            places = {*map(float, along), *(place for line in lines for place in line.x)}
+            along = tuple(f"{place:.0f}" for place in sorted(places))
+        return _chart(series, axis, lines, rules, along)
     steps = sorted({int(step) for band in bands for step in band.x})
-    labels = tuple(f"step {step:,}" for step in steps) if over_steps else found.names[0]
-    axis = Axis(STEPS_LABEL, "steps") if over_steps else _curve_axis(found)
-    return _chart(replace(found.series, title=title), axis, lines, rules, labels)
+    labels = tuple(f"step {step:,}" for step in steps)
+    return _chart(series, Axis(STEPS_LABEL, "steps"), lines, rules, labels)
 
 
 def _over_shots(found: Further) -> Chart:
     """Lines over shots, or over another axis, at the first and the last probe."""
-    x, axis = positions(found), _curve_axis(found)
+    x, axis = positions(found.names[0]), _curve_axis(found.series, found.names[0])
     ends = [-1] if len(found.steps) == 1 else [0, -1]
     lines = [
         Line(
@@ -176,17 +209,16 @@ def _shown(found: Further) -> str:
     return f"At {found.labels[-1]}{part}."
 
 
-def positions(found: Further) -> Values:
+def positions(names: Sequence[str]) -> Values:
     """Return where the values of a curve lie: at their numbers where its names are such."""
-    names = found.names[0]
     counted = all(name.isdigit() and int(name) > 0 for name in names)
     return tuple(map(float, names if counted else range(len(names))))
 
 
-def _curve_axis(found: Further) -> Axis:
-    axis = found.series.axes[0] if found.series.axes else "shots"
+def _curve_axis(series: Series, names: Sequence[str]) -> Axis:
+    axis = series.axes[0] if series.axes else "shots"
     label = SHOTS_LABEL if axis == "shots" else axis.capitalize()
-    return Axis(label, "shots" if positions(found)[0] > 0 else "names")
+    return Axis(label, "shots" if positions(names)[0] > 0 else "names")
 
 
 def _chart(

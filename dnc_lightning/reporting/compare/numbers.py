@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.records.store import Run
-from dnc_lightning.reporting.compare_runs import Group, Named
+from dnc_lightning.reporting.compare_runs import Method, Named
 from dnc_lightning.reporting.read.few_shot import Series, few_shot
 from dnc_lightning.reporting.read.views import AVERAGES, METRICS, View
 
@@ -90,7 +90,8 @@ def numbers(run: Run, view: View, average: str = "mean") -> Numbers:
 
 def overhead(run: Run) -> float:
     """Return the part of the wall time that probing took; nan where unknown."""
-    return _named(run, "overhead")
+    last = run.records[-1].scalars
+    return next((v for key, v in last.items() if key.endswith("/overhead")), math.nan)
 
 
 def orthogonality(run: Run, encoder: str) -> tuple[NDArray[np.int64], Values, float]:
@@ -115,18 +116,15 @@ def orthogonality(run: Run, encoder: str) -> tuple[NDArray[np.int64], Values, fl
 
 def over_training(runs: Sequence[Named], key: str) -> Band:
     """Average one scalar of several seeds over training, by the geometric mean."""
-    return band([_finite(*named.run.series(key)) for named in runs], geometric=True)
+    return band([finite(*named.run.series(key)) for named in runs], geometric=True)
 
 
-def over_shots(group: Group, view: View, series: Series) -> Band:
+def over_shots(method: Method, task: str, series: Series) -> Band:
     """Average an error or bound at the last probe of several seeds against shots."""
-    curves = []
-    for named in group.runs:
-        found = few_shot(named.run, view, max_probes=2)
-        if found is not None:
-            value = found.values[series][-1]
-            curves.append(_finite(np.array(found.shots), value))
-    return band(curves, geometric=False)
+    view = method.view(task)
+    found = [few_shot(n.run, view, max_probes=2) for n in method.runs] if view is not None else []
+    curves = [(np.array(f.shots), f.values[series][-1]) for f in found if f is not None]
+    return band([finite(*curve) for curve in curves], geometric=False)
 
 
 def band(curves: Sequence[tuple[NDArray[np.int64], Values]], *, geometric: bool) -> Band:
@@ -169,11 +167,7 @@ def plain_mean(values: Sequence[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def _finite(x: NDArray[np.int64], y: Values) -> tuple[NDArray[np.int64], Values]:
+def finite(x: NDArray[np.int64], y: Values) -> tuple[NDArray[np.int64], Values]:
+    """Leave out the positions where a curve is undefined."""
     kept = np.isfinite(y)
     return x[kept], y[kept]
-
-
-def _named(run: Run, ending: str) -> float:
-    last = run.records[-1].scalars
-    return next((v for key, v in last.items() if key.endswith(f"/{ending}")), math.nan)

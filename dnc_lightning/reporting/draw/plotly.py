@@ -6,25 +6,20 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from dnc_lightning.reporting.charts.values import Chart, Line, Matrix
-from dnc_lightning.reporting.compare.figures import dash, symbol
 from dnc_lightning.reporting.draw.axes import (
     FEW_POINTS,
     apart,
     base_layout,
     cut,
     log_axis,
-    log_ticks,
     nothing_to_draw,
-    plain,
     step_axis,
 )
-from dnc_lightning.reporting.read.views import log_bounds, unique_names
-from dnc_lightning.reporting.theme import ROLES, Theme
+from dnc_lightning.reporting.draw.look import colour, dash, ramp, shade_ticks, shades, symbol
+from dnc_lightning.reporting.read.views import unique_names
+from dnc_lightning.reporting.theme import ROLES, Theme, faint
 
-DASHES = {"dash": "6px 4px", "dot": "2px 3px", "dashdot": "8px 3px 2px 3px"}
 MOST_TICKS = 16
 LONGEST_LABEL = 36  # of a vertical axis: it stands above the chart too
 FEW_NAMES = 12  # up to here the names on an axis are slanted, not upright
@@ -51,7 +46,7 @@ def plotly_spec(chart: Chart | Matrix, theme: Theme = ROLES) -> dict[str, Any]:
         layout["annotations"] = [nothing_to_draw(theme)]
     log = chart.y.scale == "log"
     lines = [_line(line, theme, log) for line in chart.lines]
-    return {"data": [*_areas(chart), *lines, *_rules(chart, theme)], "layout": layout}
+    return {"data": [*_areas(chart, theme), *lines, *_rules(chart, theme)], "layout": layout}
 
 
 def _line(line: Line, theme: Theme, log: bool) -> dict[str, Any]:
@@ -60,29 +55,22 @@ def _line(line: Line, theme: Theme, log: bool) -> dict[str, Any]:
         "type": "scatter",
         "name": line.name,
         "mode": "lines+markers" if few else "lines",
-        "line": {"width": 2.5 if line.role != "reference" else 1.5},
-        "marker": {"size": 6},
+        "line": {
+            "width": 2.5 if line.role != "reference" else 1.5,
+            "color": colour(line, theme),
+            "dash": " ".join(f"{length}px" for length in dash(line)) or "solid",
+        },
+        "marker": {"size": 6, "symbol": symbol(line)},
         "hovertemplate": "%{y:.4~r}",
         "x": list(line.x),
         "y": _digits(line.y, log),
     }
-    if line.role == "method":  # whose colours the page knows
-        trace |= {"method": line.order}
-        trace["line"]["dash"] = dash(line.order)
-        trace["marker"] |= {"size": 7, "symbol": symbol(line.order)}
-        return trace
-    tasks = theme.tasks
-    several = line.role == "task"
-    trace["line"] |= {
-        "color": tasks[line.order % len(tasks)] if several else theme.role(line.role),
-        "dash": DASHES.get(line.dash, line.dash),
-    }
-    if several:
-        trace["marker"]["symbol"] = symbol(line.order)
+    if line.role == "method":  # which the page shows and hides
+        trace["method"] = line.order
     return trace
 
 
-def _areas(chart: Chart) -> Iterable[dict[str, Any]]:
+def _areas(chart: Chart, theme: Theme) -> Iterable[dict[str, Any]]:
     """The bands between seeds, behind all lines."""
     log = chart.y.scale == "log"
     for line in chart.lines:
@@ -94,6 +82,7 @@ def _areas(chart: Chart) -> Iterable[dict[str, Any]]:
             "mode": "lines",
             "line": {"width": 0},
             "fill": "toself",
+            "fillcolor": faint(colour(line, theme)),
             "hoverinfo": "skip",
             "x": [*line.x, *line.x[::-1]],
             "y": [*_digits(line.high, log), *_digits(line.low[::-1], log)],
@@ -122,8 +111,8 @@ def _rules(chart: Chart, theme: Theme) -> list[dict[str, Any]]:
 
 
 def _horizontal(chart: Chart) -> dict[str, Any]:
-    places = sorted({place for line in chart.lines for place in line.x})
     if chart.x.scale == "steps":
+        places = sorted({place for line in chart.lines for place in line.x})
         steps = [round(place) - 1 for place in places]
         return step_axis(steps, chart.labels[: len(steps)])
     if chart.x.scale == "names":
@@ -134,7 +123,8 @@ def _horizontal(chart: Chart) -> dict[str, Any]:
             "ticktext": [cut(name) for name in chart.labels[::every]],
             "showgrid": False,
         }
-    low, high = (math.log10(end) for end in (places[0], places[-1])) if places else (0.0, 1.0)
+    places = list(map(float, chart.labels)) or [1.0, 10.0]
+    low, high = math.log10(places[0]), math.log10(places[-1])
     pad = max(0.05 * (high - low), 0.04)
     return {
         "type": "log",
@@ -147,14 +137,8 @@ def _horizontal(chart: Chart) -> dict[str, Any]:
 
 def _heatmap(chart: Matrix, theme: Theme) -> dict[str, Any]:
     log = chart.scale == "log"
-    shades = np.array(chart.values)
-    if log:
-        low, high = log_bounds(shades)
-        shades = np.log10(np.where(shades > 0, shades, np.nan))
-    else:
-        finite = shades[np.isfinite(shades)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    ramp = theme.cosine_ramp
+    heights, low, high = shades(chart)
+    colours = ramp(chart, theme)
     bar: dict[str, Any] = {
         "orientation": "h",
         "x": 0,
@@ -168,17 +152,17 @@ def _heatmap(chart: Matrix, theme: Theme) -> dict[str, Any]:
         "tickfont": {"color": theme.muted, "size": 11},
     }
     if log:
-        ticks = log_ticks(low, high)
-        bar |= {"tickvals": [math.log10(t) for t in ticks], "ticktext": [plain(t) for t in ticks]}
-    gap = 1 if max(shades.shape) <= 40 else 0
+        places, texts = zip(*shade_ticks(chart, low, high), strict=True)
+        bar |= {"tickvals": list(places), "ticktext": list(texts)}
+    gap = 1 if max(heights.shape) <= 40 else 0
     trace: dict[str, Any] = {
         "type": "heatmap",
         "x": (columns := unique_names(chart.columns)),
         "y": (rows := unique_names(chart.rows)),
-        "z": [_digits(row, False) for row in shades],
+        "z": [_digits(row, False) for row in heights],
         "zmin": low,
-        "zmax": high if high > low else low + 1,
-        "colorscale": [[i / (len(ramp) - 1), colour] for i, colour in enumerate(ramp)],
+        "zmax": high,
+        "colorscale": [[i / (len(colours) - 1), c] for i, c in enumerate(colours)],
         "colorbar": bar,
         "xgap": gap,
         "ygap": gap,
@@ -206,7 +190,7 @@ def _heatmap(chart: Matrix, theme: Theme) -> dict[str, Any]:
         "hovermode": "closest",
         "margin": {"l": 8, "r": 8, "t": 40, "b": 8},
     }
-    if not np.isfinite(shades).any():
+    if chart.empty:
         layout["annotations"] = [nothing_to_draw(theme)]
     return {"data": [trace], "layout": layout}
 

@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dnc_lightning.reporting.compare.numbers import (
-    Band,
-    band,
-    orthogonality,
-    over_shots,
-    over_training,
+from dnc_lightning.reporting.charts.values import Chart, GroupedBars, Matrix
+from dnc_lightning.reporting.compare.pictures import (
+    BESIDE,
+    Compared,
+    across,
+    collapse,
+    compared,
+    errors,
+    together,
+    variance,
 )
-from dnc_lightning.reporting.compare.page import Method, methods_of
-from dnc_lightning.reporting.compare_runs import Group
+from dnc_lightning.reporting.compare_runs import Group, Method, methods_of, tasks_of
+from dnc_lightning.reporting.draw.matplotlib import draw
 from dnc_lightning.reporting.optional import require
-from dnc_lightning.reporting.page.collapse import TITLES
-from dnc_lightning.reporting.paper.further import further_paper, further_papers
-from dnc_lightning.reporting.paper.style import (
-    COLUMNS,
-    DOTS_PER_INCH,
-    RC,
-    WIDTHS,
-    draw_band,
-    floor_at,
-    method_style,
-    metric_style,
-    panels,
-    series_style,
-    shots_ticks,
-    step_ticks,
-    value_ticks,
-)
-from dnc_lightning.reporting.paper.variance import variance_figure
-from dnc_lightning.reporting.read.few_shot import SERIES, Series
-from dnc_lightning.reporting.read.views import METRICS
+from dnc_lightning.reporting.read.few_shot import SERIES
+from dnc_lightning.reporting.read.views import METRICS, unique_names
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png")
+WIDTHS = {"single": 3.25, "double": 6.75}  # inches
+COLUMNS = {"single": 2, "double": 4}  # panels beside each other, at most
+DOTS_PER_INCH = 300
+ROW_HEIGHT = 1.5  # inches
+LONGEST_TITLE = 24  # characters beside which another panel has room
+LEGEND_HANDLE, LEGEND_LETTER = 0.4, 0.055  # inches
+
+# Fonttype 42 embeds outlines that stay text: journals refuse type 3.
+RC: dict[str, Any] = {
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 1.5,
+    "axes.grid": True,
+    "axes.grid.which": "major",
+    "grid.color": "#e3e5e1",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3,
+}
+
+Rows = Sequence[Sequence[Compared[Chart | Matrix | GroupedBars]]]
+"""Pictures by row, each row of the same tasks in the same order."""
 
 
 def write_figures(
@@ -75,29 +99,15 @@ def write_figures(
     import matplotlib as mpl
 
     methods = methods_of(groups)
-    known = list(dict.fromkeys(view.task for group in groups for view in group.views))
+    known = tasks_of(methods)
     for task in tasks or ():
         if task not in known:
             raise ValueError(f"expected a task among {', '.join(known)}, got {task!r}")
-    chosen = list(tasks or known)
-    lines = [(method.label, method.group, method.encoder) for method in methods]
-    draw: dict[str, Callable[[], Figure | None]] = {
-        "collapse": lambda: collapse_paper(methods, chosen, width),
-        "few_shot": lambda: few_shot_paper(methods, chosen, width),
-        "orthogonality": lambda: orthogonality_paper(methods),
-        "variance": lambda: variance_figure(methods, chosen, width),
-        **{
-            name: partial(further_paper, shown, width)
-            for name, shown in further_papers(lines, chosen).items()
-        },
-    }
     written = []
     Path(folder).mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(RC):
-        for name, make in draw.items():
-            figure = make()
-            if figure is None:
-                continue
+        for name, rows in papers(methods, tasks or known).items():
+            figure = paper(rows, "single" if name == "orthogonality" else width)
             for ending in FORMATS:
                 path = Path(folder) / f"{name}.{ending}"
                 # Without a date the same records give the same file.
@@ -107,106 +117,107 @@ def write_figures(
     return written
 
 
-def collapse_paper(methods: Sequence[Method], tasks: Sequence[str], width: str) -> Figure | None:
-    """Draw CDNV and directional CDNV over training, a panel for each task.
+def papers(methods: Sequence[Method], tasks: Sequence[str]) -> dict[str, Rows]:
+    """Return what each figure shows that the records allow, by the name of its file.
 
-    One method has both in one panel; of several, each metric has a row of panels of its own.
+    One method has all its metrics, or its errors and bounds, in one panel for each task; several
+    have a row for each metric, and one each for the measured error and the certificate.
     """
-    one = len(methods) == 1
-    rows: list[tuple[Any, ...]] = [METRICS] if one else [(metric,) for metric in METRICS[::-1]]
-    figure, axes = panels(tasks, len(rows), width)
-    drawn = False
-    for r, metrics in enumerate(rows):
-        for c, task in enumerate(tasks):
-            ax, steps = axes[r][c], {0.0}
-            for metric in metrics:
-                for index, method in enumerate(methods):
-                    found = _over_training(method, task, metric)
-                    style = metric_style(metric) if one else method_style(index)
-                    label = TITLES[metric] if one else method.label
-                    drawn |= draw_band(ax, found, label, style, shift=1)
-                    steps |= set(found.x)
-            value_ticks(ax)
-            step_ticks(ax, max(steps))
-            if c % COLUMNS[width] == 0:
-                ax.set_ylabel("variance / distance²" if one else TITLES[metrics[0]])
-    return _finished(figure, axes, "optimizer steps") if drawn else None
+    metrics = METRICS[::-1]
+    pairs = [[collapse(methods, task, metric) for metric in metrics] for task in tasks]
+    names = SERIES if len(methods) == 1 else BESIDE
+    found = [errors(methods, task, names) for task in tasks]
+    shown: dict[str, Rows] = {
+        "collapse": _by_row(pairs, len(methods) == 1),
+        "few_shot": _by_row([entry for entry in found if entry], len(methods) == 1),
+        "orthogonality": [[across(methods)]],
+        "variance": variance(methods, tasks),
+    }
+    further: dict[str, list[Compared[Chart | Matrix]]] = {}
+    for entry in compared(methods):
+        if entry.task is None or entry.task in tasks:
+            if len(methods) == 1 and isinstance(entry.picture, Chart):
+                entry = together([Compared(entry.task, entry.series, entry.picture)])
+            further.setdefault(entry.series.group, []).append(entry)
+    shown |= zip(file_names(list(further)), ([row] for row in further.values()), strict=True)
+    return {
+        name: rows
+        for name, rows in shown.items()
+        if not all(entry.picture.empty for row in rows for entry in row)
+    }
 
 
-def few_shot_paper(methods: Sequence[Method], tasks: Sequence[str], width: str) -> Figure | None:
-    """Draw the measured error and its bounds against shots at the last probe.
+def paper(rows: Rows, width: str) -> Figure:
+    """Draw pictures, a panel for each, with one legend on top and one name for shared axes.
 
-    One method has all bounds in one panel; several have a row for the measured error and one for
-    the certificate.
+    Args:
+        rows: At least one picture; those that do not fit beside each other go below.
+        width: A key of `WIDTHS`.
     """
-    one = len(methods) == 1
-    rows: list[tuple[Series, ...]] = [SERIES] if one else [("few_shot_error",), ("certificate",)]
-    figure, axes = panels(tasks, len(rows), width)
-    drawn, lowest = False, []
-    for c, task in enumerate(tasks):
-        for r, names in enumerate(rows):
-            ax, shots = axes[r][c], set[float]()
-            for name in names:
-                for index, method in enumerate(methods):
-                    view = method.view(task)
-                    found = (
-                        band([], geometric=False)
-                        if view is None
-                        else over_shots(method.group, view, name)
-                    )
-                    style = series_style(name) if one else method_style(index)
-                    label = style.pop("name") if one else method.label
-                    drawn |= draw_band(ax, found, label, style, shift=0)
-                    shots |= set(found.x)
-                    lowest += [v for v in found.low if v > 0]
-            shots_ticks(ax, sorted(shots))
-            if c % COLUMNS[width] == 0:
-                title = {"few_shot_error": "measured error", "certificate": "certificate"}
-                ax.set_ylabel("error rate" if one else title[names[0]])
-    for row in axes:
-        for ax in row:
-            ax.set_yscale("log")
-            ax.set_ylim(floor_at(lowest), 1.25)  # bounds above 1 say nothing
-            value_ticks(ax)
-    return _finished(figure, axes, "labelled samples per class") if drawn else None
-
-
-def orthogonality_paper(methods: Sequence[Method]) -> Figure | None:
-    """Draw |cos| between the axes of two tasks over training, and what chance gives."""
-    figure, axes = panels([""], 1, "single")
-    ax, last, floors = axes[0][0], 0.0, []
-    for index, method in enumerate(methods):
-        found = [orthogonality(named.run, method.encoder) for named in method.group.runs]
-        line = band([(steps, values) for steps, values, _ in found], geometric=True)
-        draw_band(ax, line, method.label, method_style(index), shift=1)
-        last = max([last, *line.x])
-        floors += [floor for *_, floor in found if np.isfinite(floor)]
-    if not ax.lines:
-        return None
-    if floors:
-        ax.axhline(float(np.mean(floors)), color="0.45", lw=0.8, dashes=(4, 3), label="by chance")
-    step_ticks(ax, last)
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("mean |cos| between tasks")
-    return _finished(figure, axes, "optimizer steps")
-
-
-def _over_training(method: Method, task: str, metric: str) -> Band:
-    view = method.view(task)
-    if view is None:
-        return band([], geometric=True)
-    return over_training(method.group.runs, f"{view.prefix}/{metric}")
-
-
-def _finished(figure: Figure, axes: Any, x: str) -> Figure:
-    """Add the legend of all panels on top and the title of the horizontal axis below."""
+    shown = [entry for row in rows for entry in row]
+    several = len({entry.task for entry in shown if entry.task}) > 1
+    figure, axes = _panels(len(rows[0]), len(rows), width)
     handles: dict[str, Any] = {}
-    for row in axes:
-        for ax in row:
+    for row, panels in zip(rows, axes, strict=True):
+        for entry, ax in zip(row, panels, strict=True):
+            if entry.picture.empty:
+                ax.set_axis_off()
+                continue
+            draw(ax, entry.picture)
+            title = entry.picture.title
+            parts = [title, entry.task if several or not title else None]
+            ax.set_title("\n".join(_wrapped(part) for part in parts if part))
             handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    figure.supxlabel(x, fontsize=RC["axes.labelsize"])
-    room = WIDTHS["double"] if figure.get_figwidth() > WIDTHS["single"] else WIDTHS["single"]
-    columns = max(1, min(len(handles), round(room / 1.55)))
+    _share_names(figure, [ax for panels in axes for ax in panels if ax.axison])
     if len(handles) > 1:
+        room = LEGEND_HANDLE + LEGEND_LETTER * max(map(len, handles))
+        columns = max(1, min(len(handles), int(WIDTHS[width] / room)))
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
     return figure
+
+
+def file_names(groups: Sequence[str]) -> list[str]:
+    """Return a file name for each group, of letters and digits."""
+    words = ("".join(c if c.isalnum() else " " for c in group.lower()).split() for group in groups)
+    return unique_names(
+        "_".join(["further", *parts[parts[:1] == ["further"] :]]) for parts in words
+    )
+
+
+def _by_row(found: Sequence[Sequence[Compared[Chart]]], alone: bool) -> Rows:
+    """Pictures by task as a row for each kind, or one row of those that share a panel."""
+    if alone:
+        return [[together(entries) for entries in found]]
+    return list(zip(*found, strict=True))
+
+
+def _panels(columns: int, rows: int, width: str) -> tuple[Figure, list[list[Axes]]]:
+    """Make empty panels [rows][columns]; columns that do not fit go below, all rows of them."""
+    from matplotlib.figure import Figure
+
+    beside = min(columns, COLUMNS[width])
+    lines = math.ceil(columns / beside)
+    size = (WIDTHS[width], 0.55 + ROW_HEIGHT * rows * lines + (0.4 if beside < 2 else 0))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows * lines, beside, squeeze=False)
+    for empty in grid[-rows:, columns - (lines - 1) * beside :].flat:
+        empty.remove()
+    return figure, [
+        [grid[(c // beside) * rows + r][c % beside] for c in range(columns)] for r in range(rows)
+    ]
+
+
+def _share_names(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Name an axis once where all panels, or all of a row of them, have the same."""
+    if len(names := {ax.get_xlabel() for ax in axes}) == 1:
+        figure.supxlabel(names.pop(), fontsize=RC["axes.labelsize"])
+        for ax in axes:
+            ax.set_xlabel("")
+    if len({ax.get_ylabel() for ax in axes}) == 1:
+        for ax in axes:
+            if (place := ax.get_subplotspec()) is not None and not place.is_first_col():
+                ax.set_ylabel("")
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, LONGEST_TITLE))

@@ -2,116 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.records.store import Run
-from dnc_lightning.reporting.draw.axes import log_ticks, plain
-from dnc_lightning.reporting.page.collapse import TITLES, heat
-from dnc_lightning.reporting.paper.further import further_pictures
-from dnc_lightning.reporting.paper.style import RC, series_style, shots_ticks, value_ticks
-from dnc_lightning.reporting.read.few_shot import SERIES, few_shot
-from dnc_lightning.reporting.read.views import METRICS, View, log_bounds, views
-from dnc_lightning.reporting.theme import LIGHT, Metric
+from dnc_lightning.records.store import Record, Run
+from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule, chart_of
+from dnc_lightning.reporting.compare.pictures import errors, together
+from dnc_lightning.reporting.compare_runs import Method, Named
+from dnc_lightning.reporting.draw.axes import padded
+from dnc_lightning.reporting.draw.look import ramp, shade_ticks, shades
+from dnc_lightning.reporting.draw.matplotlib import draw
+from dnc_lightning.reporting.paper.figures import RC
+from dnc_lightning.reporting.read.declared import declared
+from dnc_lightning.reporting.read.few_shot import SERIES
+from dnc_lightning.reporting.read.series import further
+from dnc_lightning.reporting.read.views import METRICS, views
+from dnc_lightning.reporting.theme import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST_CLASSES = 3  # that a matrix of pairs is drawn of
-NAMED_CLASSES = 24  # up to here classes have their names on the axes
+Pixels = NDArray[np.uint8]
+
+LEAST_CLASSES = 3  # that a matrix of pairs is drawn of: two have two numbers, which are scalars
+NAMED = 24  # up to here rows and columns have their names on the axes
 LONGEST_NAME = 16
 PIXELS_PER_INCH = 96
-WIDTH, HEIGHT = 518, 460  # pixels of a picture of pairs, and of what is in it
+WIDTH, HEIGHT = 518, 460  # pixels of a picture of a matrix, and of what is in it
 LEFT, TOP, SIDE, BAR, GAP = 108, 28, 332, 14, 7
-
-
-def pair_picture(
-    matrix: NDArray[np.floating], classes: Sequence[str], metric: Metric
-) -> NDArray[np.uint8]:
-    """Draw one metric of every ordered pair of classes, with logarithmic colours.
-
-    Args:
-        matrix: [C, C], rows i, columns j, nan where undefined.
-        classes: Names, [C].
-        metric: Which metric it is.
-
-    Returns:
-        An image, [HEIGHT, WIDTH, 3].
-
-    Raises:
-        ModuleNotFoundError: If matplotlib is not installed.
-    """
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-
-    low, high = log_bounds(matrix)
-    figure = Figure(
-        figsize=(WIDTH / PIXELS_PER_INCH, HEIGHT / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH
-    )
-
-    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
-        figure.text(x / WIDTH, 1 - y / HEIGHT, text, fontsize=size, color=LIGHT.ink, **style)
-
-    title = f"{TITLES[metric]} of class i (row) and class j (column)"
-    write(LEFT + SIDE / 2, TOP - GAP, title, 9.5, ha="center")
-    for tick in log_ticks(low, high):
-        height = TOP + SIDE * (high - np.log10(tick)) / (high - low)
-        write(LEFT + SIDE + 2 * GAP + BAR, height, plain(tick), 8, va="center")
-    if len(classes) <= NAMED_CLASSES:
-        for k, name in enumerate(classes):
-            middle, text = SIDE * (k + 0.5) / len(classes), name[:LONGEST_NAME]
-            write(LEFT + middle, TOP + SIDE + GAP, text, 7, ha="center", va="top", rotation=90)
-            write(LEFT - GAP, TOP + middle, text, 7, ha="right", va="center")
-    picture = pixels(figure)
-    # Set by hand: to make and draw axes takes longer than all the rest.
-    colours = LinearSegmentedColormap.from_list(metric, list(LIGHT.ramp(metric)))
-    ramp = colours.with_extremes(bad=LIGHT.sunken)
-    cells = np.arange(SIDE) * len(matrix) // SIDE
-    shades = (heat(matrix, (low, high)) - low) / (high - low)
-    pairs = ramp(np.ma.masked_invalid(shades), bytes=True)[..., :3]
-    picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE] = pairs[np.ix_(cells, cells)]
-    scale = ramp(np.linspace(1, 0, SIDE), bytes=True)[:, None, :3]
-    picture[TOP : TOP + SIDE, LEFT + SIDE + GAP :][:, :BAR] = scale
-    return picture
-
-
-def shots_picture(run: Run, view: View) -> Figure | None:
-    """Draw error and bounds against shots at the last probe of a run, or None if there are none.
-
-    Raises:
-        ModuleNotFoundError: If matplotlib is not installed.
-    """
-    from matplotlib.figure import Figure
-
-    found = few_shot(run, view, max_probes=2)
-    if found is None:
-        return None
-    figure = Figure(figsize=(5.4, 3.8), dpi=PIXELS_PER_INCH)
-    ax = figure.add_axes((0.14, 0.14, 0.83, 0.83))
-    for name in SERIES:
-        style: dict[str, Any] = series_style(name)
-        values = found.values[name][-1]
-        if not np.isfinite(values).any():
-            continue
-        label = style.pop("name")
-        ax.plot(found.shots, np.where(values > 0, values, np.nan), label=label, **style)
-    shots_ticks(ax, found.shots)
-    ax.axhline(1, color=LIGHT.muted, lw=0.8)
-    value_ticks(ax)
-    ax.set_xlabel("labelled samples per class", fontsize=8)
-    ax.set_ylabel("error rate; a bound above 1 says nothing", fontsize=8)
-    ax.tick_params(labelsize=RC["xtick.labelsize"])
-    ax.grid(color=RC["grid.color"], lw=RC["grid.linewidth"])
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
-    return figure
 
 
 def probe_pictures(
     run: Run, matrices: Mapping[str, NDArray[np.floating]], *, curves: bool = True
-) -> dict[str, NDArray[np.uint8]]:
+) -> dict[str, Pixels]:
     """Draw everything there is to draw of one probe, for each encoder and task.
 
     Args:
@@ -126,25 +53,111 @@ def probe_pictures(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    drawn = {}
+    return {
+        key: matrix_picture(chart) if isinstance(chart, Matrix) else line_picture(chart)
+        for key, chart in _charts(run, matrices, curves)
+    }
+
+
+def _charts(
+    run: Run, matrices: Mapping[str, NDArray[np.floating]], curves: bool
+) -> Iterator[tuple[str, Chart | Matrix]]:
     for view in views(run):
-        figure = shots_picture(run, view) if curves else None
-        if figure is not None:
-            drawn[f"{view.prefix}/charts/few_shot"] = pixels(figure)
+        method = Method("", (Named("", run),), view.encoder)
+        if curves and (shown := errors([method], view.task, SERIES)):
+            chart = together(shown).picture
+            drawn = [value for line in chart.lines for value in line.y if value > 0]
+            rule = Rule("above, a bound says nothing", 1.0)
+            whole = replace(chart, rules=(rule,), range=padded(drawn or [0.1, 1.0]))
+            yield f"{view.prefix}/charts/few_shot", whole
         for metric in METRICS:
-            matrix = matrices.get(f"{view.encoder}/{view.task}/{metric}")
-            if _worth_drawing(matrix):
-                picture = pair_picture(matrix, view.classes, metric)
-                drawn[f"{view.prefix}/charts/{metric}"] = picture
-    return drawn | {key: pixels(fig) for key, fig in further_pictures(run, matrices).items()}
+            values = matrices.get(f"{view.encoder}/{view.task}/{metric}")
+            if values is None or len(values) < LEAST_CLASSES or not np.isfinite(values).any():
+                continue
+            series = declared(run.header, metric)
+            yield (
+                f"{view.prefix}/charts/{metric}",
+                Matrix(
+                    title=series.title,
+                    x="class j",
+                    y="class i",
+                    columns=view.classes,
+                    rows=view.classes,
+                    values=values.astype(np.float64),
+                    scale="log",
+                    role=series.role,
+                ),
+            )
+
+    def read(_: Record, key: str) -> NDArray[np.float32] | None:
+        return np.asarray(matrices[key], dtype=np.float32) if key in matrices else None
+
+    for found in further(run, read_matrix=read):
+        if found.kind in ("curve", "matrix"):
+            key = found.series.key.replace("/{m}", "").replace("{m}", "")
+            yield f"{found.place.prefix}charts/{key}", chart_of(found)
 
 
-def _worth_drawing(matrix: NDArray[np.floating] | None) -> TypeGuard[NDArray[np.floating]]:
-    # Two classes have two numbers, which are scalars already.
-    return matrix is not None and len(matrix) >= LEAST_CLASSES and bool(np.isfinite(matrix).any())
+def matrix_picture(chart: Matrix) -> Pixels:
+    """Draw a matrix, rows from the top, in the colours of its series, undefined cells in grey.
+
+    Set by hand: axes, a mesh and a bar of colours take many times as long.
+
+    Returns:
+        An image, [HEIGHT, WIDTH, 3].
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    size = (WIDTH / PIXELS_PER_INCH, HEIGHT / PIXELS_PER_INCH)
+    figure = Figure(figsize=size, dpi=PIXELS_PER_INCH)
+
+    def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
+        figure.text(x / WIDTH, 1 - y / HEIGHT, text, fontsize=size, color=LIGHT.ink, **style)
+
+    heights, low, high = shades(chart)
+    title = f"{chart.title} of {chart.y.lower()} (row) and {chart.x.lower()} (column)"
+    write(LEFT + SIDE / 2, TOP - GAP, title, 9.5, ha="center")
+    for place, text in shade_ticks(chart, low, high):
+        height = TOP + SIDE * (high - place) / (high - low)
+        write(LEFT + SIDE + 2 * GAP + BAR, height, text, 8, va="center")
+    for names, across in ((chart.columns, True), (chart.rows, False)):
+        for k, name in enumerate(names if len(names) <= NAMED else ()):
+            middle, text = SIDE * (k + 0.5) / len(names), name[:LONGEST_NAME]
+            if across:
+                write(LEFT + middle, TOP + SIDE + GAP, text, 7, ha="center", va="top", rotation=90)
+            else:
+                write(LEFT - GAP, TOP + middle, text, 7, ha="right", va="center")
+    picture = pixels(figure)
+    plain = LinearSegmentedColormap.from_list("ramp", list(ramp(chart, LIGHT)))
+    colours = plain.with_extremes(bad=LIGHT.sunken)
+    cells = colours(np.ma.masked_invalid((heights - low) / (high - low)), bytes=True)[..., :3]
+    rows, columns = (np.arange(SIDE) * count // SIDE for count in heights.shape)
+    picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE] = cells[np.ix_(rows, columns)]
+    scale = colours(np.linspace(1, 0, SIDE), bytes=True)[:, None, :3]
+    picture[TOP : TOP + SIDE, LEFT + SIDE + GAP :][:, :BAR] = scale
+    return picture
 
 
-def pixels(figure: Figure) -> NDArray[np.uint8]:
+def line_picture(chart: Chart) -> Pixels:
+    """Draw lines with their title and legend; see `draw`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 3.8), dpi=PIXELS_PER_INCH)
+    ax = figure.add_axes((0.14, 0.18, 0.83, 0.74))  # a layout of its own would take half as long
+    draw(ax, chart)
+    ax.set_title(chart.title, fontsize=9.5)
+    ax.tick_params(labelsize=RC["xtick.labelsize"])
+    ax.grid(color=RC["grid.color"], lw=RC["grid.linewidth"])
+    if len(chart.lines) + len(chart.rules) > 1:
+        ax.legend(fontsize=8, framealpha=0.8, edgecolor="none")
+    return pixels(figure)
+
+
+def pixels(figure: Figure) -> Pixels:
     """Return a figure as an image, [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
