@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dnc_lightning.records.schema import plain
 from dnc_lightning.version import __version__
 
 FAILED = 2  # exit code where anything that was asked for could not be read or written
@@ -119,7 +120,7 @@ def _report(options: argparse.Namespace) -> int:
         path = write_report(run, options.out or run.folder / "report.html")
     else:
         path = write_comparison(found, options.out or "comparison.html")
-    print(path)
+    print(plain(str(path)))
     if options.open:
         webbrowser.open(path.resolve().as_uri())
     return _fail(found.problems)
@@ -134,7 +135,7 @@ def _figures(options: argparse.Namespace) -> int:
         for path in write_figures(
             found.groups, options.out, tasks=options.task, width=options.width
         ):
-            print(path)
+            print(plain(str(path)))
     return _fail(found.problems)
 
 
@@ -169,8 +170,8 @@ def _workspace(options: argparse.Namespace) -> int:
 
 
 def _fail(problems: Sequence[str]) -> int:
-    for problem in problems:
-        print(f"dnc: {problem}", file=sys.stderr)
+    for problem in problems:  # a line each; they may quote names of folders and files
+        print(f"dnc: {plain(' '.join(problem.split()))}", file=sys.stderr)
     return FAILED if problems else 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dnc_lightning.records.schema import plain
 from dnc_lightning.records.store import HEADER_FILE, RECORDS_FILE, Run, read_run
 from dnc_lightning.reporting.read.views import View, views
 
@@ -148,12 +149,13 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     """Return the shortest paths that tell folders apart, "simclr/seed0".
 
     "dnc/probe", where a `ProbeCallback` writes by default, and whatever all paths share are left
-    out.
+    out, as are control characters.
     """
     parts = [
         list(folder.parts[:-2] if folder.parts[-2:] == ("dnc", "probe") else folder.parts)
         for folder in folders
     ]
+    parts = [list(map(plain, path)) for path in parts]
     if len(parts) == 1:
         return [parts[0][-1]]
     shared = [set(column) for column in zip(*parts, strict=False)]

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from dnc_lightning.records.schema import plain
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.compare.numbers import (
     Fall,
@@ -61,7 +62,7 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
     console = Console(file=file, highlight=False)
     if not console.is_terminal and console.width < PLAIN_WIDTH:
         console = Console(file=file, highlight=False, width=PLAIN_WIDTH)
-    title = f"\n[bold]{escape(name or str(run.folder))}[/]  [dim]{escape(_about(run))}[/]"
+    title = f"\n[bold]{escape(plain(name or str(run.folder)))}[/]  [dim]{escape(_about(run))}[/]"
     console.print(title, soft_wrap=True)
     if run.records:
         console.print(_table(_rows([numbers(run, view) for view in views(run)])))
