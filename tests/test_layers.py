@@ -37,7 +37,7 @@ MAY_IMPORT = {
 OUTSIDE = {
     "functional": {"torch"},
     "records": {"numpy"},
-    "reporting": {"numpy", "plotly", "matplotlib", "rich", "wandb", "wandb_workspaces"},
+    "reporting": {"jinja2", "numpy", "plotly", "matplotlib", "rich", "wandb", "wandb_workspaces"},
     "metrics": {"torch", "torchmetrics"},
     "probe": {"torch", "torchmetrics", "numpy", "tqdm"},
     "instruments": {"torch", "torchmetrics"},

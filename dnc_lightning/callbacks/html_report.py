@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from dnc_lightning.reporting.draw.axes import require_plotly
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.collapse import require_plotly
 
 
 class HtmlReport(Callback):

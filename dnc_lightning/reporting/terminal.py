@@ -17,12 +17,11 @@ from dnc_lightning.reporting.compare.numbers import (
     orthogonality,
     overhead,
 )
-from dnc_lightning.reporting.page.few_shot import bound_words, measured_words
 from dnc_lightning.reporting.page.further import reference_words
 from dnc_lightning.reporting.read.facts import remarks
 from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.views import duration, views
-from dnc_lightning.reporting.words import change, in_digits
+from dnc_lightning.reporting.words import bound_words, change, in_digits, measured_words
 
 if TYPE_CHECKING:
     from rich.table import Table

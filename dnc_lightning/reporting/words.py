@@ -39,6 +39,22 @@ def in_digits(value: float, digits: int = 3, unit: str = "") -> str:
     return text + (unit if unit == "%" else f" {unit}" if unit else "")
 
 
+def measured_words(error: float, standard_error: float) -> str:
+    """Return an error with as many decimals as its standard error needs, "0.205 ± 0.003"."""
+    if not standard_error > 0:
+        return f"{error:.3g}"
+    decimals = min(5, max(3, math.ceil(-math.log10(standard_error))))
+    return f"{error:.{decimals}f} ± {standard_error:.{decimals}f}"
+
+
+def bound_words(bound: float) -> str:
+    """Return a bound's three digits, or whole part, rounded up: it must stay true as printed."""
+    if not 0 < bound < 100:
+        return f"{math.ceil(bound - 1e-6):,}" if bound < 1e6 else f"{bound:.1e}"
+    scale = 10.0 ** (2 - math.floor(math.log10(bound)))
+    return f"{math.ceil(bound * scale - 1e-6) / scale:.3g}"
+
+
 def sentence(text: str) -> str:
     """Return a text with a capital letter and a full stop."""
     text = text.strip()
@@ -66,3 +82,20 @@ def change(first: float, last: float, series: Series) -> Change:
     better = (last > first) == (series.direction == "higher")
     arrow = "↑" if last > first else "↓"
     return Change(f"{arrow} {moved}", None if series.direction is None else better)
+
+
+def bound_digits(bound: float) -> str:
+    """As `bound_words`, with all three digits, as numbers below each other have them.
+
+    Example:
+        >>> bound_digits(0.2401), bound_digits(1.0), bound_digits(5682.3), bound_digits(math.nan)
+        ('0.241', '1.00', '5,683', '–')
+    """
+    if not (math.isfinite(bound) and bound < LARGE):
+        return in_digits(bound)
+    return bound_words(bound) if bound >= 100 else in_digits(float(bound_words(bound)))
+
+
+def error_words(error: float, standard_error: float) -> str:
+    """As `measured_words`, and a dash where the error is undefined."""
+    return measured_words(error, standard_error) if math.isfinite(error) else NONE

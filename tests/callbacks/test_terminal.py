@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from dnc_lightning import ProbeCallback, ProbeSet, TerminalSummary
 from dnc_lightning.callbacks import terminal
 from dnc_lightning.reporting import read_run
-from dnc_lightning.reporting.page.few_shot import bound_words
 from dnc_lightning.reporting.terminal import number_words
+from dnc_lightning.reporting.words import bound_words
 from tests.callbacks.modules import BackboneModule, Clean, in_flavour, loader
 
 

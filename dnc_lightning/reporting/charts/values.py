@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from dnc_lightning.reporting.compare.numbers import Band
 from dnc_lightning.reporting.draw.axes import padded
 from dnc_lightning.reporting.read.series import Further
+from dnc_lightning.reporting.theme import LIGHT, MARKERS
 from dnc_lightning.series import Scale, Series
 
 STEPS_LABEL = "Optimizer steps"
-SHOTS_LABEL = "Shots per class, m"
+SHOTS_LABEL = "Labelled samples per class, m"
 DASHES = ("solid", "dash", "dot", "dashdot")
+COLOURS = len(LIGHT.tasks)
 MOST_SIDE = 120  # rows and columns of a matrix: more would be neither read nor quick to open
 MARGIN = 0.06  # of an axis' height, above and below its values
 
@@ -31,11 +33,12 @@ class Axis:
     label: str
     scale: Literal["log", "linear", "steps", "shots", "names"]
     unit: str = ""
+    squeeze: float = 1.0  # of an axis of error rates: values above 1 are drawn at this power
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line, with the band around it if it stands for several runs."""
+    """One line, with the band around it if it stands for several runs or is uncertain."""
 
     name: str
     x: Values
@@ -45,6 +48,19 @@ class Line:
     dash: str = "solid"  # one of `DASHES`
     low: Values | None = None
     high: Values | None = None
+    error: Values | None = None  # length of the bars, either way
+    marker: str = "circle"  # one of `theme.MARKERS`
+    words: tuple[str, ...] = ()  # of each point, for hovering; default its value
+
+
+@dataclass(frozen=True)
+class Points:
+    """Hollow points beside the lines, each in the colour of a role."""
+
+    name: str
+    x: Values
+    y: Values
+    roles: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,22 @@ class Chart:
     rules: tuple[Rule, ...] = ()
     labels: tuple[str, ...] = ()  # of the positions on an axis of steps or names
     range: tuple[float, float] = (0.0, 1.0)  # of the vertical axis; of a logarithmic one in decades
+    points: tuple[Points, ...] = ()
+    crowd: bool = False  # so many lines that none has a look and a legend of its own
+
+    def place(self, value: float) -> float:
+        """Return where a value is drawn on a plain axis; nan where it has no place.
+
+        Of a logarithmic axis of error rates a zero lies on the lower end, and bounds above 1, which
+        say nothing, may span many decades: they are drawn at value ** `squeeze`.
+        """
+        if self.y.scale != "log" or not math.isfinite(value):
+            return value if math.isfinite(value) else math.nan
+        if self.y.squeeze == 1:
+            return value if value > 0 else math.nan
+        if value > 1:
+            return float(value**self.y.squeeze)
+        return max(value, 10 ** self.range[0]) if value >= 0 else math.nan
 
     @property
     def empty(self) -> bool:
@@ -84,7 +116,13 @@ class Matrix:
     rows: tuple[str, ...]
     values: NDArray[np.float64]  # [rows, columns], nan where undefined
     scale: Scale
-    shown: str  # the probe, and how much of the array, in words
+    shown: str = ""  # the probe, and how much of the array, in words
+    role: str = "plain"  # whose ramp it has
+    range: tuple[float, float] | None = None  # of the colours, in decades of a logarithmic scale
+    between: str = ", "  # the names of a row and of a column, in words
+    numbers: bool = False  # whether the cells hold their values
+    lower: bool = False  # a triangle: what is undefined is no cell
+    more: tuple[tuple[str, NDArray[np.float64]], ...] = ()  # other numbers of a cell, for hovering
 
 
 def chart_of(found: Further) -> Chart | Matrix:
@@ -105,9 +143,11 @@ def chart_of(found: Further) -> Chart | Matrix:
         return _over_shots(found)
     columns = found.values.reshape(len(found.steps), -1).T
     names = found.names[0] if found.names else (series.title,)
-    x = tuple(map(float, found.steps + 1))
+    x = place_of(found.steps)
     lines = [
-        Line(name, x, tuple(column), *_look(series, k, len(names)))
+        task_line(name, x, tuple(column), k)
+        if len(names) > 1
+        else Line(name, x, tuple(column), series.role)
         for k, (name, column) in enumerate(zip(names, columns, strict=True))
     ]
     rules = []
@@ -226,7 +266,7 @@ def _scale(series: Series, values: NDArray[np.float64]) -> Scale:
 def _range(values: NDArray[np.float64], scale: Scale, series: Series) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if scale == "log":
-        return padded(finite[finite > 0].tolist() or [0.1, 10.0])
+        return decades(finite)
     if not finite.size:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
@@ -240,6 +280,17 @@ def _range(values: NDArray[np.float64], scale: Scale, series: Series) -> tuple[f
     return low - pad, high + pad
 
 
-def _look(series: Series, k: int, count: int) -> tuple[str, int, str]:
-    """Role, order and dash of the k-th of several lines."""
-    return (series.role, 0, "solid") if count == 1 else ("task", k, DASHES[k // 8 % len(DASHES)])
+def decades(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return log10 of the ends of a logarithmic axis that holds what is positive of some values."""
+    return padded(values[np.isfinite(values) & (values > 0)].tolist() or [0.1, 10.0])
+
+
+def place_of(steps: NDArray[np.int64]) -> Values:
+    """Return where steps lie on an axis: one further, so that the step 0 has a place."""
+    return tuple((steps + 1.0).tolist())
+
+
+def task_line(name: str, x: Values, y: Values, k: int) -> Line:
+    """Return the k-th of the lines of several tasks, told apart by more than colour."""
+    dash, marker = DASHES[k // COLOURS % len(DASHES)], MARKERS[k % len(MARKERS)]
+    return Line(name, x, y, "task", k, dash, marker=marker)

@@ -9,6 +9,7 @@ from typing import Any
 from dnc_lightning.reporting.theme import FONT, Theme
 
 FEW_POINTS = 60  # up to here each probe gets its own dot on a line over training
+MOST_TICKS = 24  # names on an axis
 LONGEST_TICK = 16  # characters of a name on an axis; hovering shows all of it
 
 
@@ -124,6 +125,13 @@ def nothing_to_draw(theme: Theme) -> dict[str, Any]:
     }
 
 
+def name_ticks(names: Sequence[str]) -> dict[str, Any]:
+    """Return the ticks of an axis of names, as many as have room."""
+    every = math.ceil(max(1, len(names)) / MOST_TICKS)
+    ticks = {"tickvals": list(range(0, len(names), every)), "showgrid": False}
+    return ticks | {"ticktext": [cut(name) for name in names[::every]]}
+
+
 def log_ticks(low: float, high: float) -> list[float]:
     """Choose tick values between 10**low and 10**high: decades, or 1-2-5 if the span is short.
 
@@ -150,9 +158,9 @@ def apart(places: Sequence[float]) -> list[float]:
     return kept
 
 
-def positive(values: Iterable[float]) -> list[float | None]:
-    """Return six digits of each value, None for those that a logarithmic axis cannot show."""
-    return [float(f"{v:.6g}") if math.isfinite(v) and v > 0 else None for v in values]
+def digits(values: Iterable[float], count: int = 5) -> list[float | None]:
+    """Return so many digits of each value, None where it is undefined."""
+    return [float(f"{v:.{count}g}") if math.isfinite(v) else None for v in values]
 
 
 def padded(values: Sequence[float]) -> tuple[float, float]:

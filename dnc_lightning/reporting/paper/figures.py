@@ -19,7 +19,6 @@ from dnc_lightning.reporting.compare.numbers import (
 )
 from dnc_lightning.reporting.compare.page import Method, methods_of
 from dnc_lightning.reporting.compare_runs import Group
-from dnc_lightning.reporting.page.collapse import TITLES
 from dnc_lightning.reporting.paper.further import further_paper, further_papers
 from dnc_lightning.reporting.paper.style import (
     COLUMNS,
@@ -40,6 +39,7 @@ from dnc_lightning.reporting.paper.style import (
 from dnc_lightning.reporting.paper.variance import variance_figure
 from dnc_lightning.reporting.read.few_shot import SERIES, Series
 from dnc_lightning.reporting.read.views import METRICS
+from dnc_lightning.reporting.theme import LOOKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,13 +123,13 @@ def collapse_paper(methods: Sequence[Method], tasks: Sequence[str], width: str) 
                 for index, method in enumerate(methods):
                     found = _over_training(method, task, metric)
                     style = metric_style(metric) if one else method_style(index)
-                    label = TITLES[metric] if one else method.label
+                    label = LOOKS[metric].title if one else method.label
                     drawn |= draw_band(ax, found, label, style, shift=1)
                     steps |= set(found.x)
             value_ticks(ax)
             step_ticks(ax, max(steps))
             if c % COLUMNS[width] == 0:
-                ax.set_ylabel("variance / distance²" if one else TITLES[metrics[0]])
+                ax.set_ylabel("variance / distance²" if one else LOOKS[metrics[0]].title)
     return _finished(figure, axes, "optimizer steps") if drawn else None
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.draw.axes import log_ticks, plain
-from dnc_lightning.reporting.page.collapse import TITLES, heat
+from dnc_lightning.reporting.draw.cells import shades
 from dnc_lightning.reporting.paper.further import further_pictures
 from dnc_lightning.reporting.paper.style import RC, series_style, shots_ticks, value_ticks
 from dnc_lightning.reporting.read.few_shot import SERIES, few_shot
 from dnc_lightning.reporting.read.views import METRICS, View, log_bounds, views
-from dnc_lightning.reporting.theme import LIGHT, Metric
+from dnc_lightning.reporting.theme import LIGHT, LOOKS, Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def pair_picture(
     def write(x: float, y: float, text: str, size: float, **style: Any) -> None:
         figure.text(x / WIDTH, 1 - y / HEIGHT, text, fontsize=size, color=LIGHT.ink, **style)
 
-    title = f"{TITLES[metric]} of class i (row) and class j (column)"
+    title = f"{LOOKS[metric].title} of class i (row) and class j (column)"
     write(LEFT + SIDE / 2, TOP - GAP, title, 9.5, ha="center")
     for tick in log_ticks(low, high):
         height = TOP + SIDE * (high - np.log10(tick)) / (high - low)
@@ -70,8 +70,8 @@ def pair_picture(
     colours = LinearSegmentedColormap.from_list(metric, list(LIGHT.ramp(metric)))
     ramp = colours.with_extremes(bad=LIGHT.sunken)
     cells = np.arange(SIDE) * len(matrix) // SIDE
-    shades = (heat(matrix, (low, high)) - low) / (high - low)
-    pairs = ramp(np.ma.masked_invalid(shades), bytes=True)[..., :3]
+    places = (shades(matrix, low) - low) / (high - low)
+    pairs = ramp(np.ma.masked_invalid(places), bytes=True)[..., :3]
     picture[TOP : TOP + SIDE, LEFT : LEFT + SIDE] = pairs[np.ix_(cells, cells)]
     scale = ramp(np.linspace(1, 0, SIDE), bytes=True)[:, None, :3]
     picture[TOP : TOP + SIDE, LEFT + SIDE + GAP :][:, :BAR] = scale

@@ -11,9 +11,8 @@ import numpy as np
 from dnc_lightning.reporting.compare.figures import PALETTES, SYMBOLS
 from dnc_lightning.reporting.compare.numbers import Band
 from dnc_lightning.reporting.draw.axes import log_ticks, plain, short
-from dnc_lightning.reporting.page.few_shot_style import NAMES
 from dnc_lightning.reporting.read.few_shot import Series
-from dnc_lightning.reporting.theme import LIGHT, Metric
+from dnc_lightning.reporting.theme import LIGHT, LOOKS, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,7 +145,7 @@ def method_style(index: int) -> dict[str, Any]:
 def metric_style(metric: Metric) -> dict[str, Any]:
     """Return the line of a metric where there is one method."""
     marker, dash = {"cdnv": ("s", DASHES[1])}.get(metric, ("o", "-"))
-    return {"color": LIGHT.series(metric), "marker": marker, "linestyle": dash}
+    return {"color": LIGHT.role(metric), "marker": marker, "linestyle": dash}
 
 
 def series_style(series: Series) -> dict[str, Any]:
@@ -158,8 +157,8 @@ def series_style(series: Series) -> dict[str, Any]:
         "theorem_4_1": ("D", DASHES[1]),
         "luthra_2025": ("^", DASHES[2]),
     }[series]
-    colour = LIGHT.few_shot(series)
-    return {"name": NAMES[series], "color": colour, "marker": marker, "linestyle": dash}
+    colour = LIGHT.role(series)
+    return {"name": LOOKS[series].title, "color": colour, "marker": marker, "linestyle": dash}
 
 
 def step_ticks(ax: Axes, last: float) -> None:

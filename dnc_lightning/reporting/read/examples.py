@@ -11,12 +11,9 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from dnc_lightning.records.store import EXAMPLES_FILE
-from dnc_lightning.reporting.read.views import UNDEFINED, PairStack
+from dnc_lightning.reporting.read.views import WORST_PAIRS, PairStack
 
-WORST_PAIRS = 10  # rows of a page's table
 PAGE_CHARACTERS = 1_000_000  # of all examples of a page in base64
 
 
@@ -39,20 +36,13 @@ def named_classes(stacks: Iterable[PairStack], rows: int = WORST_PAIRS) -> list[
     latest: list[int] = []
     counts: Counter[int] = Counter()
     for stack in stacks:
-        tables = [_table(stack, at, rows) for at in range(len(stack.positions))]
+        tables = [
+            [stack.chosen[place] for pair in stack.worst(at, rows) for place in pair]
+            for at in range(len(stack.positions))
+        ]
         counts.update(chain.from_iterable(tables))
         latest += tables[-1]
     return list(dict.fromkeys([*latest, *(index for index, _ in counts.most_common())]))
-
-
-def _table(stack: PairStack, at: int, rows: int) -> list[int]:
-    """Classes of the worst pairs at one probe, ties in the order of the page's script."""
-    codes = stack.codes["directional_cdnv"][at].astype(np.int64)
-    np.fill_diagonal(codes, UNDEFINED)
-    flat = codes.ravel()
-    worst = np.argsort(-flat, kind="stable")[:rows]
-    pairs = np.stack(np.unravel_index(worst[flat[worst] != UNDEFINED], codes.shape), axis=1)
-    return [stack.chosen[place] for place in pairs.ravel()]
 
 
 def read_examples(

@@ -16,6 +16,7 @@ from dnc_lightning.reporting.theme import Metric
 METRICS: tuple[Metric, Metric] = ("cdnv", "directional_cdnv")
 AVERAGES = {"mean": "", "median": "_median", "unbiased": "_unbiased"}  # name -> key suffix
 SMALLEST_SPAN = 0.3  # decades of a colour scale: less would blow rounding up into a picture
+WORST_PAIRS = 10  # rows of a page's table
 UNDEFINED, ZERO, LOWEST, HIGHEST = 0, 1, 2, 65535  # codes of a quantised matrix
 
 
@@ -52,6 +53,20 @@ class PairStack:
     chosen: tuple[int, ...]  # [C'] indices of the classes that are kept
     codes: dict[Metric, NDArray[np.uint16]]  # each [K, C', C']
     bounds: dict[Metric, tuple[float, float]]  # log10 of the smallest and largest positive value
+
+    def values(self, metric: Metric, at: int) -> NDArray[np.float64]:
+        """Return one matrix as its codes say it, [C', C'], nan where undefined."""
+        codes, (low, high) = self.codes[metric][at].astype(np.float64), self.bounds[metric]
+        logs = low + (codes - LOWEST) / (HIGHEST - LOWEST) * (high - low)
+        return np.select([codes == UNDEFINED, codes == ZERO], [np.nan, 0.0], 10.0**logs)
+
+    def worst(self, at: int, count: int = WORST_PAIRS) -> list[tuple[int, int]]:
+        """Return the ordered pairs of largest directional CDNV, as places in `chosen`."""
+        codes = self.codes["directional_cdnv"][at].astype(np.int64)
+        np.fill_diagonal(codes, UNDEFINED)
+        order = np.argsort(-codes, axis=None, kind="stable")[:count]
+        rows, columns = np.unravel_index(order[codes.ravel()[order] != UNDEFINED], codes.shape)
+        return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def views(run: Run) -> list[View]:
