@@ -14,18 +14,10 @@ from dnc_lightning.reporting.charts.tasks import angle_matrix, cosine_chart, tas
 from dnc_lightning.reporting.charts.variance import share_chart, variance_bars
 from dnc_lightning.reporting.draw.axes import digits
 from dnc_lightning.reporting.draw.plotly import plotly_spec, side_by_side
+from dnc_lightning.reporting.page import tiles
 from dnc_lightning.reporting.page.book import book, frame
 from dnc_lightning.reporting.page.further import further_data
 from dnc_lightning.reporting.page.pairs import pairs_data
-from dnc_lightning.reporting.page.tiles import (
-    AVERAGE_NOTES,
-    collapse_tiles,
-    cost_tile,
-    error_tile,
-    needed_tile,
-    resolved_tile,
-    shots_words,
-)
 from dnc_lightning.reporting.read.examples import named_classes, read_examples
 from dnc_lightning.reporting.read.few_shot import JOINT, MEASURED, FewShot, few_shot
 from dnc_lightning.reporting.read.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
@@ -66,7 +58,7 @@ def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, A
         probes = max(2, FEW_SHOT_PROBES // len(shown))
         return data | {
             "views": [_view_data(run, view, stacks[view], probes, read) for view in shown],
-            "cost": cost_tile(run),
+            "cost": tiles.cost_tile(run),
             "tasks": _tasks_data(run, shown),
             "further": further_data(run, read),
             "examples": _examples_data(run, stacks),
@@ -90,8 +82,8 @@ def _view_data(
         "encoder": view.encoder,
         "task": view.task,
         "averages": [_average_data(run, view, average) for average in recorded_averages(run, view)],
-        "unrecorded": collapse_tiles(run, None),
-        "resolved": resolved_tile(run, view),
+        "unrecorded": tiles.collapse_tiles(run, None),
+        "resolved": tiles.resolved_tile(run, view),
         "fewShot": None if numbers is None else _few_shot_data(numbers),
         "variance": None if variance is None else _variance_data(view, variance),
         "stack": None if stack is None else pairs_data(run, view, stack),
@@ -107,8 +99,8 @@ def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
     ]
     return {
         "name": average,
-        "note": AVERAGE_NOTES[average],
-        "tiles": collapse_tiles(run, drawn),
+        "note": tiles.AVERAGE_NOTES[average],
+        "tiles": tiles.collapse_tiles(run, drawn),
         "figure": plotly_spec(collapse_chart(drawn)),
         "words": f"Line chart over training, {average} over pairs. {'; '.join(ends)}.",
     }
@@ -127,7 +119,9 @@ def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
             [_interval(*ends) for ends in zip(*probe, strict=True)]
             for probe in zip(numbers.low, numbers.high, strict=True)
         ],
-        "tiles": [[error_tile(numbers, column), needed_tile(numbers)] for column in columns],
+        "tiles": [
+            [tiles.error_tile(numbers, column), tiles.needed_tile(numbers)] for column in columns
+        ],
         "curve": book([plotly_spec(shots_chart(numbers, at)) for at in probes]),
         "training": book([plotly_spec(tightness_chart(numbers, column)) for column in columns]),
         "words": [_latest_words(numbers, column) for column in columns],
@@ -148,7 +142,7 @@ def _latest_words(numbers: FewShot, column: int) -> str:
     ]
     error = error_words(latest[MEASURED], numbers.error_se[-1, column])
     return (
-        f"Line chart over training at {shots_words(numbers.shots[column])} per class. "
+        f"Line chart over training at {tiles.shots_words(numbers.shots[column])} per class. "
         f"Latest: measured error {error}, {', '.join(bounds)}."
     )
 

@@ -53,16 +53,11 @@ def pairs_data(run: Run, view: View, stack: PairStack) -> dict[str, Any]:
 
 def _worst_rows(stack: PairStack) -> list[list[list[Any]]]:
     """Of each probe the worst pairs: both classes, both metrics, and the change since the start."""
-    start = stack.values("directional_cdnv", 0)
-    tables = []
-    for at in range(len(stack.positions)):
-        pairs = stack.worst(at)
-        now, both = (stack.values(metric, at) for metric in METRICS[::-1])
-        since = [change(start[pair], now[pair], FALLING).text if at else NONE for pair in pairs]
-        tables.append(
-            [
-                [*pair, in_digits(now[pair]), in_digits(both[pair]), words]
-                for pair, words in zip(pairs, since, strict=True)
-            ]
-        )
-    return tables
+
+    def row(at: int, i: int, j: int) -> list[Any]:
+        cdnv, now = (float(stack.values(metric, (at, i, j))) for metric in METRICS)
+        start = float(stack.values("directional_cdnv", (0, i, j)))
+        since = change(start, now, FALLING).text if at else NONE
+        return [i, j, in_digits(now), in_digits(cdnv), since]
+
+    return [[row(at, *pair) for pair in stack.worst(at)] for at in range(len(stack.positions))]
