@@ -15,7 +15,7 @@ import pytest
 
 from dnc_lightning.records.store import Record, RecordWriter
 from dnc_lightning.reporting import read_run
-from dnc_lightning.reporting.charts.few_shot import AT_PROBE, shots_chart, tightness_chart
+from dnc_lightning.reporting.charts.few_shot import AT_PROBE, shots_charts, tightness_chart
 from dnc_lightning.reporting.charts.values import Axis, Chart, Line, Rule
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
@@ -127,7 +127,7 @@ def test_probes_are_thinned_with_both_ends_kept(make_run: MakeRun) -> None:
 
 
 def shots_figure(numbers: FewShot, at: int = -1, theme: Theme = LIGHT) -> Any:
-    return as_figure(plotly_spec(shots_chart(numbers, at), theme))
+    return as_figure(plotly_spec(shots_charts(numbers)[at], theme))
 
 
 def tightness_figure(numbers: FewShot, shots: int) -> Any:
@@ -136,7 +136,7 @@ def tightness_figure(numbers: FewShot, shots: int) -> Any:
 
 def test_the_chart_against_shots(make_run: MakeRun) -> None:
     numbers = found(make_run(records=6))
-    chart = shots_chart(numbers, 2)
+    chart = shots_charts(numbers)[2]
     lines = dict(zip(AT_PROBE, chart.lines, strict=True))
     assert [line.name for line in chart.lines] == [
         "Certificate",
@@ -161,13 +161,13 @@ def test_the_chart_against_shots(make_run: MakeRun) -> None:
     np.testing.assert_array_equal(error[:4], 2 * numbers.error_se[2, :4])
     assert chart.rules == (Rule("Chance", 0.9),)
     assert (chart.x.scale, chart.y.scale) == ("shots", "log")
-    assert (chart.y, chart.range) == (shots_chart(numbers, 0).y, shots_chart(numbers, 0).range)
+    assert (chart.y, chart.range) == (shots_charts(numbers)[0].y, shots_charts(numbers)[0].range)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
     numbers = found(make_run(records=6))
-    drawn = np.vectorize(shots_chart(numbers).place)
+    drawn = np.vectorize(shots_charts(numbers)[-1].place)
     figure = shots_figure(numbers, 2, theme)
     names = [trace.name for trace in figure.data]
     band, *bounds, measured, chance = figure.data
@@ -197,7 +197,7 @@ def test_the_joint_certificate_is_drawn_where_it_was_recorded(make_run: MakeRun,
     numbers = found(make_run(records=6))
     trace = shots_figure(numbers, at).data[2]
     assert (trace.name, trace.showlegend) == ("Joint", True)
-    drawn = np.vectorize(shots_chart(numbers).place)
+    drawn = np.vectorize(shots_charts(numbers)[-1].place)
     np.testing.assert_allclose(trace.y, drawn(numbers.values["joint"][at]), rtol=1e-4)
     assert trace.text == tuple(map(bound_digits, numbers.values["joint"][at]))
     assert "Joint" not in [trace.name for trace in tightness_figure(numbers, 5).data]
@@ -231,7 +231,7 @@ def test_a_zero_lies_on_the_floor_and_huge_bounds_leave_room_for_small_ones(tmp_
 
 def test_the_scale_is_true_up_to_one_and_keeps_the_order_above(make_run: MakeRun) -> None:
     numbers = found(make_run(records=6))
-    chart = shots_chart(numbers)
+    chart = shots_charts(numbers)[-1]
     low, high = chart.range
     assert chart.place(0.2) == 0.2
     assert chart.place(1.0) == 1.0
@@ -328,7 +328,7 @@ def test_the_page_holds_the_numbers_of_every_view_in_little_space(make_run: Make
             numbers = found(folder)
             for at in (0, 77, 199):
                 drawn = next(islice(opened(pages[0]["curve"]), at, None))
-                assert drawn == json.loads(json.dumps(plotly_spec(shots_chart(numbers, at))))
+                assert drawn == json.loads(json.dumps(plotly_spec(shots_charts(numbers)[at])))
             last = list(opened(pages[0]["training"]))[-1]
             assert last == json.loads(json.dumps(plotly_spec(tightness_chart(numbers, 4))))
     assert sizes[0] - sizes[1] < 2.5e6

@@ -22,6 +22,8 @@ from dnc_lightning.reporting.read.few_shot import BOUNDS, JOINT, MEASURED, SERIE
 from dnc_lightning.reporting.theme import LOOKS
 from dnc_lightning.reporting.words import bound_digits, error_words
 
+ErrorAxis = tuple[Axis, tuple[float, float]]
+
 STANDARD_ERRORS = 2  # either way, of an error bar or band
 AT_PROBE: tuple[Series, ...] = (*BOUNDS, MEASURED)  # what is measured lies in front
 OVER_TRAINING: tuple[Series, ...] = tuple(name for name in AT_PROBE if name != JOINT)
@@ -32,8 +34,13 @@ LEAST_HELD = 0.5  # every axis reaches down to here
 FOOT, HEAD = 0.06, 0.1  # of an axis' height, left free; the note on the vacuous zone needs the head
 
 
-def shots_chart(numbers: FewShot, at: int = -1) -> Chart:
-    """Return error and bounds against shots at one probe, on one axis for all probes."""
+def shots_charts(numbers: FewShot) -> list[Chart]:
+    """Return error and bounds against shots at each probe, on one axis for all."""
+    axis = error_axis(numbers, slice(None))
+    return [_at_probe(numbers, at, axis) for at in range(len(numbers.steps))]
+
+
+def _at_probe(numbers: FewShot, at: int, axis: ErrorAxis) -> Chart:
     x = tuple(map(float, numbers.shots))
     where = (at, slice(None))
     bars = tuple(STANDARD_ERRORS * np.nan_to_num(numbers.error_se[at]))
@@ -41,17 +48,18 @@ def shots_chart(numbers: FewShot, at: int = -1) -> Chart:
         _line(numbers, name, x, where, error=bars if name == MEASURED else None)
         for name in AT_PROBE
     ]
-    return _chart(numbers, Axis(SHOTS_LABEL, "shots"), lines, slice(None))
+    return _chart(numbers, Axis(SHOTS_LABEL, "shots"), lines, axis)
 
 
 def tightness_chart(numbers: FewShot, column: int) -> Chart:
     """Return error and bounds of one number of shots over training, without the joint one."""
     where = (slice(None), column)
     lines = [_line(numbers, name, place_of(numbers.steps), where) for name in OVER_TRAINING]
-    return _chart(numbers, Axis(STEPS_LABEL, "steps"), lines, slice(column, column + 1))
+    axis = error_axis(numbers, slice(column, column + 1))
+    return _chart(numbers, Axis(STEPS_LABEL, "steps"), lines, axis)
 
 
-def error_axis(numbers: FewShot, columns: slice) -> tuple[Axis, tuple[float, float]]:
+def error_axis(numbers: FewShot, columns: slice) -> ErrorAxis:
     """Return an axis of error rates for all probes and some of the shots, and its range.
 
     Bounds above 1 take at most `LARGEST_VACUOUS` of it: see `Chart.place`.
@@ -97,8 +105,8 @@ def _line(
     )
 
 
-def _chart(numbers: FewShot, x: Axis, lines: list[Line], columns: slice) -> Chart:
-    y, reach = error_axis(numbers, columns)
+def _chart(numbers: FewShot, x: Axis, lines: list[Line], axis: ErrorAxis) -> Chart:
+    y, reach = axis
     return Chart(
         title="Few-shot error and its bounds",
         x=x,

@@ -9,7 +9,7 @@ from typing import Any
 from dnc_lightning.records.archives import Archives, ReadMatrix
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.charts.collapse import collapse_chart
-from dnc_lightning.reporting.charts.few_shot import OVER_TRAINING, shots_chart, tightness_chart
+from dnc_lightning.reporting.charts.few_shot import OVER_TRAINING, shots_charts, tightness_chart
 from dnc_lightning.reporting.charts.tasks import angle_matrix, cosine_chart, task_charts
 from dnc_lightning.reporting.charts.variance import share_chart, variance_bars
 from dnc_lightning.reporting.draw.axes import digits
@@ -107,7 +107,7 @@ def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
 
 
 def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
-    columns, probes = range(len(numbers.shots)), range(len(numbers.steps))
+    columns = range(len(numbers.shots))
     held = {"joint": numbers.values[JOINT], "interval": numbers.low}
     return {
         "shots": numbers.shots,
@@ -119,10 +119,8 @@ def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
             [_interval(*ends) for ends in zip(*probe, strict=True)]
             for probe in zip(numbers.low, numbers.high, strict=True)
         ],
-        "tiles": [
-            [tiles.error_tile(numbers, column), tiles.needed_tile(numbers)] for column in columns
-        ],
-        "curve": book([plotly_spec(shots_chart(numbers, at)) for at in probes]),
+        "tiles": [tiles.few_shot_tiles(numbers, column) for column in columns],
+        "curve": book(list(map(plotly_spec, shots_charts(numbers)))),
         "training": book([plotly_spec(tightness_chart(numbers, column)) for column in columns]),
         "words": [_latest_words(numbers, column) for column in columns],
     }
@@ -189,14 +187,15 @@ def _curves_words(numbers: TaskPairs, average: str) -> str:
 
 def _variance_data(view: View, parts: VarianceParts) -> dict[str, Any]:
     probes, share = range(len(parts.steps)), share_chart(parts)
+    bars = [variance_bars(parts, at) for at in probes]
     latest = [f"{line.name} {in_digits(line.y[-1])} %" for line in share.lines]
     about = {len(parts.names(at)): _about(view, parts.names(at)) for at in probes}
     return {
         "steps": parts.steps.tolist(),
         "labels": parts.labels,
         "about": about,
-        "words": [_parts_words(parts, at) for at in probes],
-        "bars": book([plotly_spec(variance_bars(parts, at)) for at in probes]),
+        "words": [_parts_words(parts, at, bars[at].parts[0].words) for at in probes],
+        "bars": book(list(map(plotly_spec, bars))),
         "share": plotly_spec(share),
         "shareWords": "Line chart over training of the share of the variance on the axis. "
         f"Latest: {', '.join(latest)}.",
@@ -212,8 +211,7 @@ def _about(view: View, names: Sequence[str]) -> str:
     )
 
 
-def _parts_words(parts: VarianceParts, at: int) -> str:
-    shares = variance_bars(parts, at).parts[0].words
+def _parts_words(parts: VarianceParts, at: int, shares: Sequence[str]) -> str:
     rows = zip(parts.names(at), parts.pairs[at], shares, strict=True)
     told = [f"{name} pair, {a} and {b}: {share} on the axis" for name, (a, b), share in rows]
     return f"Stacked bars at {parts.labels[at]}. {'; '.join(told)}."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import numpy as np
+
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.charts.collapse import pair_matrix
 from dnc_lightning.reporting.draw.plotly import plotly_spec
@@ -53,11 +55,14 @@ def pairs_data(run: Run, view: View, stack: PairStack) -> dict[str, Any]:
 
 def _worst_rows(stack: PairStack) -> list[list[list[Any]]]:
     """Of each probe the worst pairs: both classes, both metrics, and the change since the start."""
-
-    def row(at: int, i: int, j: int) -> list[Any]:
-        cdnv, now = (float(stack.values(metric, (at, i, j))) for metric in METRICS)
-        start = float(stack.values("directional_cdnv", (0, i, j)))
-        since = change(start, now, FALLING).text if at else NONE
-        return [i, j, in_digits(now), in_digits(cdnv), since]
-
-    return [[row(at, *pair) for pair in stack.worst(at)] for at in range(len(stack.positions))]
+    tables = []
+    for at in range(len(stack.positions)):
+        i, j = np.array(stack.worst(at), dtype=np.int64).reshape(-1, 2).T
+        start, now = (stack.values("directional_cdnv", (k, i, j)).tolist() for k in (0, at))
+        since = [
+            change(a, b, FALLING).text if at else NONE for a, b in zip(start, now, strict=True)
+        ]
+        both = stack.values("cdnv", (at, i, j)).tolist()
+        rows = (i.tolist(), j.tolist(), map(in_digits, now), map(in_digits, both), since)
+        tables.append(list(map(list, zip(*rows, strict=True))))
+    return tables

@@ -61,8 +61,12 @@ def cost_tile(run: Run) -> dict[str, Any]:
     return tile("Probe overhead", f"{100 * share:.2f}", [words], "%")
 
 
-def error_tile(numbers: FewShot, column: int) -> dict[str, Any]:
-    """Return the latest error of one number of shots, and what is certified."""
+def few_shot_tiles(numbers: FewShot, column: int) -> list[dict[str, Any]]:
+    """Return the error of one number of shots, and how many are certified to suffice."""
+    return [_error_tile(numbers, column), _needed_tile(numbers)]
+
+
+def _error_tile(numbers: FewShot, column: int) -> dict[str, Any]:
     shots = shots_words(numbers.shots[column])
     error, spread = numbers.values[MEASURED][-1, column], numbers.error_se[-1, column]
     certificate = numbers.values["certificate"][-1, column]
@@ -79,8 +83,7 @@ def error_tile(numbers: FewShot, column: int) -> dict[str, Any]:
     return tile(f"Few-shot error at {shots}", value, detail, unit, MEASURED)
 
 
-def needed_tile(numbers: FewShot) -> dict[str, Any]:
-    """Return how many shots are certified to suffice."""
+def _needed_tile(numbers: FewShot) -> dict[str, Any]:
     goal, needed = f"a certified error of at most {numbers.target:.3g}", numbers.needed[-1]
     if not numbers.asked:
         value, words = NONE, "not recorded"
