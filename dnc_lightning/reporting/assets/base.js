@@ -98,6 +98,8 @@ function setSlider(id, { steps, labels }) {
   by(`${id}-text`).textContent = labels[at];
 }
 
+const label = (id, words) => by(id).setAttribute("aria-label", words);
+
 // One picture of several that share what is not in their pages.
 const opened = ({ data, layout, pages }, at) => coloured({
   data: data.map((trace, i) => ({ ...trace, ...pages[at].data[i] })),

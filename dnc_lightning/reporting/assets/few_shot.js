@@ -25,14 +25,13 @@ function drawFewShot() {
   const at = place(fewShot.steps);
   const curve = opened(fewShot.curve, at);
   plotWithLegend("few-shot-curve", curve);
-  by("few-shot-curve").setAttribute("aria-label",
-    `Line chart of error and bounds for ${fewShot.shots.join(", ")} labelled samples per class at ${fewShot.labels[at]}; the numbers are in the table beside it.`);
+  label("few-shot-curve", `Line chart of error and bounds for ${fewShot.shots.join(", ")} labelled samples per class at ${fewShot.labels[at]}; the numbers are in the table beside it.`);
   drawFewShotTable(curve.data.filter(({ text }) => text), at);
   const column = fewShot.shots.indexOf(state.shots);
   const training = opened(fewShot.training, column);
   marked(training.layout, fewShot.steps);
   plotWithLegend("tightness", training);
-  by("tightness").setAttribute("aria-label", fewShot.words[column]);
+  label("tightness", fewShot.words[column]);
 }
 
 // The words of the lines: the measured error, which is drawn last, and the bounds.

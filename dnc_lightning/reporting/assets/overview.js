@@ -32,5 +32,5 @@ function drawCollapse() {
   const steps = (fewShot ?? across() ?? variance ?? stack)?.steps;
   if (steps) marked(layout, steps);
   plot("collapse", data, layout);
-  by("collapse").setAttribute("aria-label", drawn.words);
+  label("collapse", drawn.words);
 }

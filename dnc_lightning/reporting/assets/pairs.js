@@ -41,8 +41,7 @@ function drawPair(metric, at) {
   Object.assign(data[0], { z: logs, customdata: values });
   layout.annotations = values.flat().some((value) => value !== null) ? [] : [NOTHING];
   plotSquare(metric, data, layout);
-  by(metric).setAttribute("aria-label",
-    `Heatmap of ${stack[metric].title} of ${stack.classes.length} by ${stack.classes.length} classes at ${stack.labels[at]}; the worst pairs are in the table below.`);
+  label(metric, `Heatmap of ${stack[metric].title} of ${stack.classes.length} by ${stack.classes.length} classes at ${stack.labels[at]}; the worst pairs are in the table below.`);
 }
 
 // A class of the table: its name, after its examples where the records hold some.

@@ -27,7 +27,7 @@ function drawFurther() {
   const belongs = (of, chosen) => of === null || of === chosen;
   placeFurther(({ encoder, task }) => belongs(encoder, state.encoder) && belongs(task, state.task)).forEach((entry, i) => {
     const { title, now, detail, when, square, figure } = entry;
-    by(`further-${i}`).setAttribute("aria-label", [title, now, ...told(detail).map((part) => part.textContent ?? part.trim()), when].filter(Boolean).join(" "));
+    label(`further-${i}`, [title, now, ...told(detail).map((part) => part.textContent ?? part.trim()), when].filter(Boolean).join(" "));
     const { data, layout } = coloured(figure);
     drawLater(`further-${i}`, () => (square ? plotSquare : plot)(`further-${i}`, data, layout));
   });

@@ -51,8 +51,7 @@ function drawTaskHeatmap(found, { data, layout }) {
     choosePairByClick(found);
   });
   const words = found.pairs.length > 15 ? "" : found.pairs.map((pair, p) => `; ${pairName(found, pair)} ${format(found.values.cos[at][p])}`).join("");
-  by("task-heatmap").setAttribute("aria-label",
-    `Heatmap of mean |cos| between the axes of ${found.tasks.length} tasks at ${found.labels[at]}${words}.`);
+  label("task-heatmap", `Heatmap of mean |cos| between the axes of ${found.tasks.length} tasks at ${found.labels[at]}${words}.`);
 }
 
 function thinTicks(axis, most) {
@@ -111,8 +110,7 @@ function drawCosine(found, pair, id, { data, layout }, small, i, columns) {
   by(id).style.height = `${layout.height}px`;
   drawLater(id, () => plot(id, data, layout, small ? { displayModeBar: false } : {}));
   const at = place(found.steps);
-  by(id).setAttribute("aria-label",
-    `Line chart over training of mean |cos| between ${pairName(found, pair)}. At ${found.labels[at]}: measured ${format(cos[at][p])}, bound ${formatUp(bound[at][p])}, random directions ${format(found.floor)}, dependence of the labels ${format(found.dependence[p])}.`);
+  label(id, `Line chart over training of mean |cos| between ${pairName(found, pair)}. At ${found.labels[at]}: measured ${format(cos[at][p])}, bound ${formatUp(bound[at][p])}, random directions ${format(found.floor)}, dependence of the labels ${format(found.dependence[p])}.`);
 }
 
 function drawTaskCurves(found) {
@@ -137,7 +135,7 @@ function drawTaskCurves(found) {
   }
   marked(layout, found.steps);
   drawLater("task-curves", () => plot("task-curves", data, layout));
-  by("task-curves").setAttribute("aria-label", found.words[at]);
+  label("task-curves", found.words[at]);
 }
 
 // ---- where the variance goes
@@ -154,8 +152,8 @@ function drawVariance() {
   bars.layout.height = 150 + 70 * rows;
   by("variance-bars").style.height = `${bars.layout.height}px`;
   drawLater("variance-bars", () => plotWithLegend("variance-bars", bars));
-  by("variance-bars").setAttribute("aria-label", variance.words[at]);
+  label("variance-bars", variance.words[at]);
   marked(share.layout, variance.steps);
   drawLater("variance-share", () => plot("variance-share", share.data, share.layout));
-  by("variance-share").setAttribute("aria-label", variance.shareWords);
+  label("variance-share", variance.shareWords);
 }
