@@ -22,7 +22,6 @@ class Bar:
 class Bars:
     """Horizontal bars of stacked parts."""
 
-    title: str
     x: str  # what their length is
     rows: tuple[tuple[str, ...], ...]  # lines of the name of each bar, the first a heading
     parts: tuple[Bar, ...]

@@ -138,6 +138,7 @@ def chart_of(found: Further) -> Chart | Matrix:
             values=found.values[-1][:MOST_SIDE, :MOST_SIDE],
             scale=_scale(series, found.values),
             shown=_shown(found),
+            role=series.role,
         )
     if found.kind == "curve":
         return _over_shots(found)

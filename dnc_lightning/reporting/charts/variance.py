@@ -32,7 +32,6 @@ def variance_bars(parts: VarianceParts, at: int = -1) -> Bars:
     shares = table / np.where(total > 0, total, np.nan)[:, None]
     rows = zip(parts.names(at), parts.pairs[at], shares[:, 0], strict=True)
     return Bars(
-        title="Parts of the variance",
         x=VARIANCE.label,
         rows=tuple(
             (f"{name.capitalize()} pair", *_pair(a, b), f"{_percent(share)} on axis")
@@ -59,7 +58,7 @@ def share_chart(parts: VarianceParts) -> Chart:
     return Chart(
         title="Share on the axis",
         x=Axis(STEPS_LABEL, "steps"),
-        y=Axis("Of the pair's variance, on the axis (%)", "log", "%"),
+        y=Axis("Of the pair's variance, on axis (%)", "log", "%"),
         lines=tuple(
             Line(
                 "Only pair" if alone else f"{name.capitalize()} pair",

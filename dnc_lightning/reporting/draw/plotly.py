@@ -26,7 +26,7 @@ from dnc_lightning.reporting.draw.cells import heatmap, stacked
 from dnc_lightning.reporting.theme import ROLES, Theme, faint
 
 DASHES = {"dash": "6px 4px", "dot": "2px 3px", "dashdot": "8px 3px 2px 3px"}
-LONGEST_LABEL = 44  # of a vertical axis: it stands above the chart too
+LONGEST_LABEL = 36  # of a vertical axis: it stands above the chart too
 FAR = 1e9  # past the end of every axis of error rates
 VACUOUS = "above 1 a bound says nothing<br>(compressed scale)"
 PANEL = 0.46  # width of one of two panels
@@ -92,15 +92,16 @@ def side_by_side(left: Chart, right: Chart, theme: Theme = ROLES) -> dict[str, A
 
 
 def _line(line: Line, chart: Chart, theme: Theme) -> dict[str, Any]:
-    few = len(line.x) <= FEW_POINTS and line.role != "reference" and not chart.crowd
+    reference = line.role == "reference"
+    few = len(line.x) <= FEW_POINTS and not (reference or chart.crowd)
     trace: dict[str, Any] = {
         "type": "scatter",
         "name": line.name,
         "mode": "lines+markers" if few else "lines",
-        "line": {"width": 2.5 if line.role != "reference" else 1.5},
+        "line": {"width": 1.5 if reference else 2.5},
         "marker": {"size": 6, "symbol": line.marker},
         "hovertemplate": f"%{{y:.4~r}} {chart.y.unit}".strip(),
-        "showlegend": not chart.crowd and any(map(math.isfinite, line.y)),
+        "showlegend": any(map(math.isfinite, line.y)),
         "x": list(line.x),
         "y": _heights(line.y, chart),
     }
@@ -109,21 +110,20 @@ def _line(line: Line, chart: Chart, theme: Theme) -> dict[str, Any]:
     if line.words:
         trace |= {"hovertemplate": "%{text}", "text": list(line.words)}
     if line.error is not None:
-        trace["error_y"] = {"type": "data", "array": digits(line.error)} | {
-            "thickness": 1.5,
-            "width": 5,
-        }
+        bars = {"type": "data", "array": digits(line.error), "thickness": 1.5, "width": 5}
+        trace["error_y"] = bars
     if line.low is not None:
         trace["legendgroup"] = line.name  # its band goes with it
     if line.role == "method":  # whose colours the page knows
         trace |= {"method": line.order}
         trace["line"]["dash"] = dash(line.order)
         trace["marker"] |= {"size": 7, "symbol": symbol(line.order)}
-        return trace
-    trace["line"] |= {"color": _colour(line, theme), "dash": DASHES.get(line.dash, line.dash)}
-    if chart.crowd:
-        trace["line"] |= {"width": 1, "color": theme.muted, "dash": "solid"}
-        trace |= {"opacity": 0.45, "hovertemplate": "%{fullData.name} %{y:.4~r}, %{x}"}
+    elif chart.crowd:
+        trace |= {"line": {"width": 1, "color": theme.muted}, "opacity": 0.45, "showlegend": False}
+        trace["hovertemplate"] = "%{fullData.name} %{y:.4~r}, %{x}<extra></extra>"
+    else:
+        dashes = DASHES.get(line.dash, line.dash)
+        trace["line"] |= {"color": _colour(line, theme), "dash": dashes}
     return trace
 
 
