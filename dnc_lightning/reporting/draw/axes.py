@@ -78,14 +78,10 @@ def base_layout(theme: Theme) -> dict[str, Any]:
 
 
 def step_axis(steps: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of a logarithmic axis of optimizer steps.
+    """Return the settings of a logarithmic axis of optimizer steps, and what hovering shows.
 
     Positions on it are step + 1, so that the probe before the first step has a place; the ticks
     show true steps.
-
-    Args:
-        steps: The steps that are drawn, [K].
-        labels: What hovering over each of them shows, [K].
     """
     last = max([10, *steps])
     right = math.log10(last + 1)
@@ -133,11 +129,7 @@ def name_ticks(names: Sequence[str]) -> dict[str, Any]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Choose tick values between 10**low and 10**high: decades, or 1-2-5 if the span is short.
-
-    Returns:
-        Rising values, at most about a dozen.
-    """
+    """Choose about a dozen ticks from 10**low to 10**high: decades, or 1-2-5 in a short span."""
     if high - low <= 0.7:
         mantissas: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
     else:

@@ -23,15 +23,10 @@ def member(task: str, index: int) -> str:
 
 
 def named_classes(stacks: Iterable[PairStack], rows: int = WORST_PAIRS) -> list[int]:
-    """Return the classes in the tables of the worst pairs.
+    """Return the classes in the tables of the worst pairs, as several encoders see one task.
 
-    Args:
-        stacks: Pair matrices of one task, as several encoders see it.
-        rows: Of each table.
-
-    Returns:
-        Distinct indices of classes: those of the latest probe, which a page opens with, from the
-        worst pair on; then those of all other probes, the most frequent first.
+    First those of the latest probe, which a page opens with, from the worst pair on; then those of
+    all other probes, the most frequent first.
     """
     latest: list[int] = []
     counts: Counter[int] = Counter()
@@ -48,12 +43,9 @@ def named_classes(stacks: Iterable[PairStack], rows: int = WORST_PAIRS) -> list[
 def read_examples(
     folder: Path, wanted: Mapping[str, Sequence[int]], *, most: int = PAGE_CHARACTERS
 ) -> dict[str, dict[int, str]]:
-    """Read examples of classes from a run folder, while they fit.
+    """Read examples of classes from a run folder, as far as they fit into `most` characters.
 
-    Args:
-        folder: The run folder.
-        wanted: Task -> classes, the most important first; the tasks take turns.
-        most: Characters that all of them together may have.
+    `wanted` names the classes of each task, the most important first; the tasks take turns.
 
     Returns:
         Task -> class -> a JPEG in base64, of those that are there and undamaged.

@@ -53,15 +53,10 @@ class FewShot:
 
 
 def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
-    """Gather the few-shot numbers of one view.
+    """Gather the few-shot numbers of one view at those probes that hold any; None if none does.
 
-    Args:
-        run: The run; its header names the "shots", and may name "ways" and "target_error".
-        view: Encoder and task.
-        max_probes: Most probes to keep, thinned evenly; the first and the last always stay.
-
-    Returns:
-        The numbers of those probes that hold any, or None if no probe does.
+    The run's header names the "shots", and may name "ways" and "target_error". At most `max_probes`
+    are kept, thinned evenly.
     """
     shots = sorted({int(m) for m in run.header.get("shots") or ()})
     keys = {f"{view.prefix}/{name}/{m}" for name in SERIES for m in shots}

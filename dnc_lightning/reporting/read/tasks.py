@@ -64,16 +64,10 @@ class VarianceParts:
 
 
 def task_pairs(run: Run, shown: Sequence[View], *, max_values: int) -> TaskPairs | None:
-    """Gather what was recorded of the tasks of one encoder together.
+    """Gather what was recorded of the tasks of one encoder, whose views are `shown`, together.
 
-    Args:
-        run: The run.
-        shown: The views of one encoder.
-        max_values: Most numbers to keep of all pairs; probes are thinned evenly, the first and
-            the last always stay.
-
-    Returns:
-        The numbers, or None for one task or where no record has any.
+    At most `max_values` numbers of pairs are kept, of evenly thinned probes. None for one task, or
+    where no record has any.
     """
     if len(shown) < 2:
         return None
@@ -117,14 +111,8 @@ def variance_parts(
 ) -> VarianceParts | None:
     """Gather where the variance of a view's best, median and worst pair of classes lies.
 
-    Args:
-        run: The run.
-        view: Encoder and task.
-        max_probes: Most probes to keep, thinned evenly; the first and the last always stay.
-        read_matrix: How to read one matrix of a record; default `read_one(run)`.
-
-    Returns:
-        The parts at those probes that hold any, or None if no probe does.
+    At most `max_probes` of those that hold any are kept, thinned evenly; None if none does.
+    `read_matrix` reads one matrix of a record, default `read_one(run)`.
     """
     shares = [f"{view.prefix}/axis_share/{name}" for name in EXTREMES]
     having = [r for r in run.records if r.matrices is not None and shares[0] in r.scalars]

@@ -85,15 +85,9 @@ def views(run: Run) -> list[View]:
 
 def recorded_averages(run: Run, view: View) -> list[str]:
     """Return the keys of `AVERAGES` that some record of the run holds."""
-    return [
-        average
-        for average, suffix in AVERAGES.items()
-        if any(
-            f"{view.prefix}/{metric}{suffix}" in record.scalars
-            for record in run.records
-            for metric in METRICS
-        )
-    ]
+    held = {key for record in run.records for key in record.scalars}
+    prefixes = [f"{view.prefix}/{metric}" for metric in METRICS]
+    return [name for name, suffix in AVERAGES.items() if any(p + suffix in held for p in prefixes)]
 
 
 def curves(run: Run, view: View, average: str) -> Curves:
@@ -144,18 +138,14 @@ def pair_stack(
     max_classes: int,
     read_matrix: ReadMatrix | None = None,
 ) -> PairStack | None:
-    """Read, thin and quantise the pair matrices of one view.
+    """Read, thin and quantise the pair matrices of one view; None where no record has any.
 
     Args:
         run: The run.
         view: Encoder and task.
-        max_values: Most matrix entries to keep over all probes and both metrics; the first and the
-            last probe always stay, the others are thinned evenly.
+        max_values: Most matrix entries to keep over all probes and both metrics.
         max_classes: Most classes to keep: those of the worst pairs of the last probe.
         read_matrix: How to read one matrix of a record; default `read_one(run)`.
-
-    Returns:
-        The stack, or None if no record has readable matrices of this view.
     """
     having = [i for i, record in enumerate(run.records) if record.matrices is not None]
     matrix_of = read_matrix or read_one(run)
