@@ -85,8 +85,6 @@ class Series:
         queries: Needs a sample beyond the m labelled ones: given for the m below the number of
             samples of every class.
         most_classes: Of a task that it is given for; None for any number.
-        chart: Title of the picture, a few words, that numbers of one group, scope and chart share
-            where no special section draws them; empty for a picture of its own.
 
     Raises:
         ValueError: a key or title that is missing, a key that begins or ends with "/", a range
@@ -110,7 +108,6 @@ class Series:
     scope: Scope = "task"
     queries: bool = False
     most_classes: int | None = None
-    chart: str = ""
 
     def __post_init__(self) -> None:
         if not self.key or self.key.strip("/") != self.key:
@@ -134,16 +131,12 @@ class Series:
                 f"every axis of the array {self.key!r} must have a name, got axes={self.axes!r}. "
                 'Write axes=("class", "class"), or () for a number.'
             )
-        if self.axes and self.chart:
-            raise ValueError(
-                f"series {self.key!r}: an array has a picture of its own, got chart={self.chart!r}."
-            )
         for name, allowed in _ALLOWED.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(
                     f"series {self.key!r}: {name} must be one of {allowed}, got {value!r}."
                 )
-        texts = (self.title, self.meaning, self.group, self.unit, self.role, self.chart, *self.axes)
+        texts = (self.title, self.meaning, self.group, self.unit, self.role, *self.axes)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"series {self.key!r}: texts must be strings.")
         if not isinstance(self.digits, int) or not 1 <= self.digits <= 12:

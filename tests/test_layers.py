@@ -38,6 +38,7 @@ OUTSIDE = {
     "functional": {"torch"},
     "records": {"numpy"},
     "reporting": {
+        "jinja2",
         "lightning_utilities",
         "numpy",
         "plotly",

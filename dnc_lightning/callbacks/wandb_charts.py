@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.records.store import Run
-from dnc_lightning.reporting.page.few_shot_style import NAMES
 from dnc_lightning.reporting.read.few_shot import SERIES, few_shot
 from dnc_lightning.reporting.read.places import further_keys
 from dnc_lightning.reporting.read.views import METRICS, View, views, worst_classes
+from dnc_lightning.reporting.theme import LOOKS
 
 AXIS = "trainer/global_step"
 MOST_CLASSES = 100  # of a table: W&B shows 10,000 rows
@@ -81,7 +81,7 @@ def _bounds(run: Run, view: View) -> dict[str, Any]:
     numbers = few_shot(run, view, max_probes=1)
     if numbers is None:
         return {}
-    lines = {NAMES[name]: numbers.values[name][0] for name in SERIES}
+    lines = {LOOKS[name].title: numbers.values[name][0] for name in SERIES}
     # A bound far above 1 says nothing, and would flatten the lines that do.
     drawn = {n: [_known(min(v, 1.0)) for v in line] for n, line in lines.items()}
     drawn = {name: line for name, line in drawn.items() if any(v is not None for v in line)}

@@ -17,12 +17,35 @@ Metric = Literal["cdnv", "directional_cdnv"]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', sans-serif"
 
 FAINT = "2e"  # 18 % as two hexadecimal digits
+MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 ROLE_COLOURS = {
     "standard": "cdnv",
     "directional": "directional_cdnv",
     "measured": "ink",
+    "few_shot_error": "ink",
     "bound": "certificate",
     "reference": "muted",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a series that has a chart of its own is called and drawn there."""
+
+    title: str
+    role: str
+    dash: str = "solid"
+    marker: str = "circle"
+
+
+LOOKS = {
+    "cdnv": Look("CDNV", "standard", marker="square"),
+    "directional_cdnv": Look("Directional CDNV", "directional"),
+    "few_shot_error": Look("Measured", "measured"),
+    "certificate": Look("Certificate", "certificate", marker="square"),
+    "joint": Look("Joint", "joint", "dashdot", "cross"),
+    "theorem_4_1": Look("Theorem 4.1", "theorem_4_1", "dash", "diamond"),
+    "luthra_2025": Look("2025 bound", "luthra_2025", "dot", "triangle-up"),
 }
 
 
@@ -52,22 +75,17 @@ class Theme:
     tasks: tuple[str, ...]
     methods: tuple[str, ...]  # they differ in lightness too
 
-    def series(self, metric: Metric) -> str:
-        """Return the colour of a metric's line and figures."""
-        return self.cdnv if metric == "cdnv" else self.directional_cdnv
-
-    def few_shot(self, series: str) -> str:
-        """Return the colour of the measured few-shot error or of one of its bounds."""
-        return self.ink if series == "few_shot_error" else str(getattr(self, series))
-
     def role(self, name: str) -> str:
         """Return the colour of a role that a series declares; that of "plain" if it is unknown."""
         colour = getattr(self, ROLE_COLOURS.get(name, name), self.plain)
         return colour if isinstance(colour, str) else self.plain
 
-    def ramp(self, metric: Metric) -> tuple[str, ...]:
-        """Return the colours of a metric's heatmap, lowest value first."""
-        return self.cdnv_ramp if metric == "cdnv" else self.directional_cdnv_ramp
+    def ramp(self, role: str) -> tuple[str, ...]:
+        """Return the colours of a role's heatmap, lowest value first."""
+        ramp: tuple[str, ...] = getattr(
+            self, f"{ROLE_COLOURS.get(role, role)}_ramp", self.cosine_ramp
+        )
+        return ramp
 
 
 LIGHT = Theme(

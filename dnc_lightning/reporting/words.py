@@ -108,3 +108,20 @@ def change(first: float, last: float, series: Series) -> Change:
     better = (last > first) == (series.direction == "higher")
     arrow = "↑" if last > first else "↓"
     return Change(f"{arrow} {moved}", None if series.direction is None else better)
+
+
+def bound_digits(bound: float) -> str:
+    """As `bound_words`, with all three digits, as numbers below each other have them.
+
+    Example:
+        >>> bound_digits(0.2401), bound_digits(1.0), bound_digits(5682.3), bound_digits(math.nan)
+        ('0.241', '1.00', '5,683', '–')
+    """
+    if not (math.isfinite(bound) and bound < LARGE):
+        return in_digits(bound)
+    return bound_words(bound) if bound >= 100 else in_digits(float(bound_words(bound)))
+
+
+def error_words(error: float, standard_error: float) -> str:
+    """As `measured_words`, and a dash where the error is undefined."""
+    return measured_words(error, standard_error) if math.isfinite(error) else NONE

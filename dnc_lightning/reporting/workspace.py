@@ -10,10 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dnc_lightning.reporting.optional import require
-from dnc_lightning.reporting.page.few_shot_style import NAMES
 from dnc_lightning.reporting.read.few_shot import TRACKED
 from dnc_lightning.reporting.read.places import further_keys
-from dnc_lightning.reporting.theme import LIGHT
+from dnc_lightning.reporting.theme import LIGHT, LOOKS
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -79,7 +78,7 @@ def workspace(
             f"{key}/cdnv": ("CDNV", LIGHT.cdnv),
         }
         collapse.append(over_training(f"{task}: collapse", lines))
-        series = {f"{key}/{s}/{shots}": (NAMES[s], LIGHT.few_shot(s)) for s in TRACKED}
+        series = {f"{key}/{s}/{shots}": (LOOKS[s].title, LIGHT.role(s)) for s in TRACKED}
         title = f"{task}: error and bounds, m = {shots}"
         errors.append(over_training(title, series, range_y=(None, 1.0)))
         charts = [f"{key}/charts/directional_cdnv", f"{key}/charts/cdnv"]

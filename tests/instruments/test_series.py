@@ -58,21 +58,11 @@ def test_every_built_in_series_survives_json(series: Series) -> None:
         ({"digits": 0}, "digits must be 1 to 12, got 0"),
         ({"high": math.inf}, "low and high must be numbers, got inf"),
         ({"unit": 3}, "texts must be strings"),
-        ({"chart": None}, "texts must be strings"),
-        ({"chart": "Both", "axes": ("class",)}, "an array has a picture of its own, got chart='B"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(given: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Series("k", "A title", "what it is", "Own", **given)
-
-
-def test_a_shared_chart_survives_json_and_is_left_out_where_there_is_none() -> None:
-    shared = Series("k", "A title", "what it is", "Own", chart="Both")
-    assert shared.to_json()["chart"] == "Both"
-    assert Series.from_json(json.loads(json.dumps(shared.to_json()))) == shared
-    assert "chart" not in declare("k").to_json()
-    assert Series.from_json(declare("k").to_json()).chart == ""
 
 
 @pytest.mark.parametrize("value", [math.nan, None, [1]])

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dnc_lightning.records.store import RECORDS_FILE, Record, RecordWriter, read_run
-from dnc_lightning.reporting.charts.values import Axis, Chart, Line, comparison_of
+from dnc_lightning.reporting.charts.general import comparison_of
+from dnc_lightning.reporting.charts.values import Axis, Chart, Line
 from dnc_lightning.reporting.compare.numbers import (
     band,
     geometric_mean,

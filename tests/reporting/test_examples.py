@@ -17,8 +17,8 @@ from PIL import Image
 from dnc_lightning.records.store import EXAMPLES_FILE
 from dnc_lightning.reporting import read_run
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.read.examples import WORST_PAIRS, named_classes, read_examples
-from dnc_lightning.reporting.read.views import PairStack
+from dnc_lightning.reporting.read.examples import named_classes, read_examples
+from dnc_lightning.reporting.read.views import WORST_PAIRS, PairStack
 from tests.reporting.conftest import strip_width
 from tests.reporting.test_report import page_data
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,15 @@ import pytest
 
 from dnc_lightning.records.store import Record, RecordWriter
 from dnc_lightning.reporting import read_run
+from dnc_lightning.reporting.charts.few_shot import AT_PROBE, shots_charts, tightness_chart
+from dnc_lightning.reporting.charts.values import Axis, Chart, Line, Rule
+from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.few_shot import (
-    bound_words,
-    measured_words,
-    outline,
-)
-from dnc_lightning.reporting.page.few_shot_style import ErrorScale
 from dnc_lightning.reporting.read.few_shot import FewShot, few_shot
 from dnc_lightning.reporting.read.views import views
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
-from tests.reporting.figures import shots_figure, tightness_figure
+from dnc_lightning.reporting.words import bound_digits, bound_words, error_words, measured_words
+from tests.reporting.figures import as_figure, opened
 
 MakeRun = Callable[..., Path]
 LABEL = "probe/label"
@@ -127,10 +126,48 @@ def test_probes_are_thinned_with_both_ends_kept(make_run: MakeRun) -> None:
     assert (len(steps), steps[0], steps[-1]) == (7, 0, all_steps[-1])
 
 
+def shots_figure(numbers: FewShot, at: int = -1, theme: Theme = LIGHT) -> Any:
+    return as_figure(plotly_spec(shots_charts(numbers)[at], theme))
+
+
+def tightness_figure(numbers: FewShot, shots: int) -> Any:
+    return as_figure(plotly_spec(tightness_chart(numbers, numbers.shots.index(shots)), LIGHT))
+
+
+def test_the_chart_against_shots(make_run: MakeRun) -> None:
+    numbers = found(make_run(records=6))
+    chart = shots_charts(numbers)[2]
+    lines = dict(zip(AT_PROBE, chart.lines, strict=True))
+    assert [line.name for line in chart.lines] == [
+        "Certificate",
+        "Joint",
+        "Theorem 4.1",
+        "2025 bound",
+        "Measured",
+    ]
+    assert len({(line.role, line.dash, line.marker) for line in chart.lines}) == 5
+    for name, line in lines.items():
+        assert line.x == (1, 5, 10, 50, 100)
+        np.testing.assert_array_equal(line.y, numbers.values[name][2])
+        words = [bound_digits(value) for value in line.y]
+        if name == "few_shot_error":
+            words = [error_words(*pair) for pair in zip(line.y, numbers.error_se[2], strict=True)]
+        assert list(line.words) == words
+        assert (line.low is not None) == (name == "certificate")
+    np.testing.assert_array_equal(lines["certificate"].low, numbers.low[2])
+    np.testing.assert_array_equal(lines["certificate"].high, numbers.high[2])
+    error = lines["few_shot_error"].error
+    assert error is not None
+    np.testing.assert_array_equal(error[:4], 2 * numbers.error_se[2, :4])
+    assert chart.rules == (Rule("Chance", 0.9),)
+    assert (chart.x.scale, chart.y.scale) == ("shots", "log")
+    assert (chart.y, chart.range) == (shots_charts(numbers)[0].y, shots_charts(numbers)[0].range)
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
     numbers = found(make_run(records=6))
-    drawn = np.vectorize(ErrorScale.of(numbers).place)
+    drawn = np.vectorize(shots_charts(numbers)[-1].place)
     figure = shots_figure(numbers, 2, theme)
     names = [trace.name for trace in figure.data]
     band, *bounds, measured, chance = figure.data
@@ -138,15 +175,19 @@ def test_the_picture_against_shots(make_run: MakeRun, theme: Theme) -> None:
     assert names[4:] == ["2025 bound", "Measured", "Chance 0.9"]
     assert bounds.pop(1).showlegend is False
     for trace, name in zip(bounds, ("certificate", "theorem_4_1", "luthra_2025"), strict=True):
-        np.testing.assert_allclose(trace.y, drawn(numbers.values[name][2]), rtol=1e-3)
+        np.testing.assert_allclose(trace.y, drawn(numbers.values[name][2]), rtol=1e-4)
         assert trace.line.color == getattr(theme, name)
     assert measured.line.color == theme.ink
+    assert measured.legendrank < 1000  # plotly's own, of the bounds
     assert measured.y[-1] is None  # not measured at 100 shots
-    np.testing.assert_allclose(measured.error_y.array[:4], 2 * numbers.error_se[2, :4], rtol=1e-3)
+    np.testing.assert_allclose(measured.error_y.array[:4], 2 * numbers.error_se[2, :4], rtol=1e-4)
     assert measured.text[0] == f"{numbers.values['few_shot_error'][2, 0]:.3f} ± 0.011"
+    assert measured.text[-1] == "\N{EN DASH}"
     assert set(chance.y) == {0.9}
     assert band.x == (1, 5, 10, 50, 100, 100, 50, 10, 5, 1)
-    np.testing.assert_allclose(band.y[:5], numbers.high[2], rtol=1e-3)
+    np.testing.assert_allclose(band.y[:5], numbers.high[2], rtol=1e-4)
+    np.testing.assert_allclose(band.y[:4:-1], numbers.low[2], rtol=1e-4)
+    assert band.legendgroup == bounds[0].legendgroup
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
     assert figure.layout.yaxis.range == shots_figure(numbers, 0).layout.yaxis.range
 
@@ -156,9 +197,9 @@ def test_the_joint_certificate_is_drawn_where_it_was_recorded(make_run: MakeRun,
     numbers = found(make_run(records=6))
     trace = shots_figure(numbers, at).data[2]
     assert (trace.name, trace.showlegend) == ("Joint", True)
-    drawn = np.vectorize(ErrorScale.of(numbers).place)
-    np.testing.assert_allclose(trace.y, drawn(numbers.values["joint"][at]), rtol=1e-3)
-    assert trace.text == tuple(map(bound_words, numbers.values["joint"][at]))
+    drawn = np.vectorize(shots_charts(numbers)[-1].place)
+    np.testing.assert_allclose(trace.y, drawn(numbers.values["joint"][at]), rtol=1e-4)
+    assert trace.text == tuple(map(bound_digits, numbers.values["joint"][at]))
     assert "Joint" not in [trace.name for trace in tightness_figure(numbers, 5).data]
 
 
@@ -168,11 +209,11 @@ def test_the_picture_over_training(make_run: MakeRun) -> None:
     certificate, measured = figure.data[2], figure.data[5]
     assert certificate.x == tuple(numbers.steps + 1)
     hovered = figure.layout.xaxis.labelalias
-    assert [hovered[f"+{x}"] for x in certificate.x] == list(numbers.labels)
-    np.testing.assert_allclose(certificate.y, numbers.values["certificate"][:, 1], rtol=1e-3)
-    np.testing.assert_allclose(measured.y, numbers.values["few_shot_error"][:, 1], rtol=1e-3)
+    assert [hovered[f"+{x:.0f}"] for x in certificate.x] == list(numbers.labels)
+    np.testing.assert_allclose(certificate.y, numbers.values["certificate"][:, 1], rtol=1e-4)
+    np.testing.assert_allclose(measured.y, numbers.values["few_shot_error"][:, 1], rtol=1e-4)
     upper = numbers.values["few_shot_error"][:, 1] + 2 * numbers.error_se[:, 1]
-    np.testing.assert_allclose(figure.data[1].y[:6], upper, rtol=1e-3)
+    np.testing.assert_allclose(figure.data[1].y[:6], upper, rtol=1e-4)
 
 
 def test_a_zero_lies_on_the_floor_and_huge_bounds_leave_room_for_small_ones(tmp_path: Path) -> None:
@@ -190,19 +231,22 @@ def test_a_zero_lies_on_the_floor_and_huge_bounds_leave_room_for_small_ones(tmp_
 
 def test_the_scale_is_true_up_to_one_and_keeps_the_order_above(make_run: MakeRun) -> None:
     numbers = found(make_run(records=6))
-    scale = ErrorScale.of(numbers)
-    assert scale.place(0.2) == 0.2
-    assert scale.place(1.0) == 1.0
-    assert scale.place(0.0) == pytest.approx(10**scale.low)
-    assert scale.place(3.0) == pytest.approx(3.0**scale.squeeze)
+    chart = shots_charts(numbers)[-1]
+    low, high = chart.range
+    assert chart.place(0.2) == 0.2
+    assert chart.place(1.0) == 1.0
+    assert chart.place(0.0) == pytest.approx(10**low)
+    assert chart.place(3.0) == pytest.approx(3.0**chart.y.squeeze)
+    assert math.isnan(chart.place(-0.1))
+    assert math.isnan(chart.place(math.nan))
     everything = np.concatenate([values.ravel() for values in numbers.values.values()])
-    placed = [math.log10(scale.place(v)) for v in np.sort(everything[np.isfinite(everything)])]
+    placed = [math.log10(chart.place(v)) for v in np.sort(everything[np.isfinite(everything)])]
     assert placed == sorted(placed)
-    assert scale.low < placed[0]
-    assert placed[-1] < scale.high
-    axis = scale.axis()
+    assert low < placed[0]
+    assert placed[-1] < high
+    axis = plotly_spec(chart)["layout"]["yaxis"]
     assert [axis["tickvals"][axis["ticktext"].index(tick)] for tick in ("0.1", "1")] == [0.1, 1]
-    assert axis["tickvals"][axis["ticktext"].index("100")] == pytest.approx(100**scale.squeeze)
+    assert axis["tickvals"][axis["ticktext"].index("100")] == pytest.approx(100**chart.y.squeeze)
 
 
 @pytest.mark.parametrize(
@@ -220,10 +264,28 @@ def test_a_bound_is_rounded_up(bound: float, words: str) -> None:
     assert bound_words(bound) == words
 
 
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        (0.2401, "0.241"),
+        (0.24, "0.240"),
+        (1, "1.00"),
+        (56.71, "56.8"),
+        (99.999, "100"),
+        (5682.3, "5,683"),
+        (0, "0"),
+        (math.nan, "\N{EN DASH}"),
+    ],
+)
+def test_a_bound_in_a_table_has_all_digits(bound: float, words: str) -> None:
+    assert bound_digits(bound) == words
+
+
 def test_an_error_has_the_decimals_that_its_standard_error_needs() -> None:
     assert measured_words(0.20512, 0.0031) == "0.205 ± 0.003"
     assert measured_words(0.20512, 0.00042) == "0.2051 ± 0.0004"
     assert measured_words(0.20512, math.nan) == "0.205"
+    assert error_words(math.nan, 0.003) == "\N{EN DASH}"
 
 
 def test_undefined_numbers_give_a_picture_that_says_so(make_run: MakeRun) -> None:
@@ -233,8 +295,12 @@ def test_undefined_numbers_give_a_picture_that_says_so(make_run: MakeRun) -> Non
 
 
 def test_a_band_is_broken_at_gaps() -> None:
-    low = np.array([0.1, 0.2, np.nan, 0.3, np.nan, 0.0, 0.5])
-    band = outline([1, 2, 3, 4, 5, 6, 7], low, low + 0.5, ErrorScale(-2.0, 1.0, 0.5))
+    low = (0.1, 0.2, math.nan, 0.3, math.nan, 0.0, 0.5)
+    x, high = tuple(map(float, range(1, 8))), tuple(v + 0.5 for v in low)
+    line = Line("L", x, high, low=low, high=high)
+    axis = Axis("Error", "log", squeeze=0.5)
+    chart = Chart("T", Axis("m", "shots"), axis, (line,), range=(-2.0, 1.0))
+    band = plotly_spec(chart)["data"][0]
     assert band["x"] == [1, 2, 2, 1, None, 6, 7, 7, 6]
     assert band["y"] == [0.6, 0.7, 0.2, 0.1, None, 0.5, 1.0, 0.5, 0.01]
 
@@ -255,6 +321,14 @@ def test_the_page_holds_the_numbers_of_every_view_in_little_space(make_run: Make
         pages = [view["fewShot"] for view in json.loads(match[1])["views"]]
         assert [page is not None for page in pages] == [held] * 4
         if held:
-            assert {(len(page["atProbe"]), len(page["atShots"])) for page in pages} == {(200, 5)}
+            for page in pages:
+                curves, trainings = (list(opened(page[name])) for name in ("curve", "training"))
+                assert (len(curves), len(trainings)) == (200, 5)
             assert pages[0]["shown"] == 10
+            numbers = found(folder)
+            for at in (0, 77, 199):
+                drawn = next(islice(opened(pages[0]["curve"]), at, None))
+                assert drawn == json.loads(json.dumps(plotly_spec(shots_charts(numbers)[at])))
+            last = list(opened(pages[0]["training"]))[-1]
+            assert last == json.loads(json.dumps(plotly_spec(tightness_chart(numbers, 4))))
     assert sizes[0] - sizes[1] < 2.5e6

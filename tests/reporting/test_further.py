@@ -15,7 +15,8 @@ import pytest
 from dnc_lightning.cli import main
 from dnc_lightning.records.declarations import UNDECLARED, declarations, is_drawn
 from dnc_lightning.records.store import Run, read_run
-from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule, chart_of
+from dnc_lightning.reporting.charts.general import chart_of
+from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule
 from dnc_lightning.reporting.compare.page import comparison_data
 from dnc_lightning.reporting.compare.pictures import compared
 from dnc_lightning.reporting.compare_runs import find_runs, methods_of

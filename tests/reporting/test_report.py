@@ -17,13 +17,12 @@ import pytest
 
 from dnc_lightning.records.store import Record
 from dnc_lightning.reporting import read_run
+from dnc_lightning.reporting.charts.collapse import collapse_chart, pair_matrix
+from dnc_lightning.reporting.charts.values import Matrix
 from dnc_lightning.reporting.draw.axes import log_ticks, plotly_script
+from dnc_lightning.reporting.draw.look import shades
+from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.collapse import (
-    collapse_spec,
-    heat,
-    pair_spec,
-)
 from dnc_lightning.reporting.read.facts import remarks, run_facts
 from dnc_lightning.reporting.read.views import (
     curves,
@@ -192,7 +191,8 @@ def test_hundreds_of_classes_are_cut_to_the_worst(make_run: MakeRun) -> None:
     folder = make_run(records=3, tasks={"fine": [f"class {i}" for i in range(300)]})
     data = page_data(write_report(folder, folder / "report.html"))
     stack = data["views"][0]["stack"]
-    assert (len(stack["classes"]), stack["allClasses"]) == (160, 300)
+    assert len(stack["classes"]) == 160
+    assert "Of 300 classes, the 160 with the worst pairs" in stack["note"]
     run = read_run(folder)
     matrix = run.matrices(run.records[-1])["backbone/fine/directional_cdnv"]
     i, j = np.unravel_index(np.nanargmax(matrix), matrix.shape)
@@ -234,24 +234,77 @@ def test_every_picture_is_a_valid_figure(
 ) -> None:
     run = read_run(make_run(**options))
     view = views(run)[0]
-    figure = as_figure(collapse_spec(curves(run, view, "mean"), theme))
+    figure = as_figure(plotly_spec(collapse_chart(curves(run, view, "mean")), theme))
     assert [trace.name for trace in figure.data][:2] == ["CDNV", "Directional CDNV"]
     assert figure.data[1].line.color == theme.directional_cdnv
-    matrix = run.matrices(run.records[-1])["backbone/label/cdnv"]
-    heatmap = as_figure(pair_spec(view.classes, "cdnv", log_bounds(matrix), theme)).data[0]
+    matrix = run.matrices(run.records[-1])["backbone/label/cdnv"].astype(float)
+    bounds = log_bounds(matrix)
+    heatmap = as_figure(plotly_spec(pair_matrix("cdnv", view.classes, matrix, bounds), theme)).data[
+        0
+    ]
     assert heatmap.y[0] == "T-shirt/top"
+    assert (heatmap.zmin, heatmap.zmax) == bounds
+    assert [colour for _, colour in heatmap.colorscale] == list(theme.cdnv_ramp)
+    np.testing.assert_allclose(np.array(heatmap.customdata, dtype=float), matrix, rtol=1e-4)
+    np.testing.assert_allclose(np.array(heatmap.z, dtype=float), np.log10(matrix), atol=1e-4)
+
+
+def test_the_chart_of_collapse_holds_the_numbers(make_run: MakeRun) -> None:
+    run = read_run(make_run(records=5))
+    drawn = curves(run, views(run)[0], "mean")
+    chart = collapse_chart(drawn)
+    for line, metric in zip(chart.lines, ("cdnv", "directional_cdnv"), strict=True):
+        assert line.x == tuple(drawn.steps + 1)
+        np.testing.assert_array_equal(line.y, run.series(f"probe/label/{metric}")[1])
+    assert [line.role for line in chart.lines] == ["standard", "directional"]
+    before = run.records[0].uncalibrated
+    (points,) = chart.points
+    assert points.x == (1.0, 1.0)
+    assert points.y == (before["probe/label/cdnv"], before["probe/label/directional_cdnv"])
+    drawn_points = as_figure(plotly_spec(chart, LIGHT)).data[2]
+    assert drawn_points.marker.color == (LIGHT.cdnv, LIGHT.directional_cdnv)
+    np.testing.assert_allclose(drawn_points.y, points.y, rtol=1e-4)
+    assert 10 ** chart.range[0] < min(*chart.lines[1].y, *points.y)
+    assert 10 ** chart.range[1] > max(*chart.lines[0].y, *points.y)
+
+
+def test_the_worst_pairs_are_ranked_and_said_once(make_run: MakeRun) -> None:
+    folder = make_run(records=4)
+    run = read_run(folder)
+    stack = page_data(write_report(folder, folder / "report.html"))["views"][0]["stack"]
+    start = run.matrices(run.records[0])["backbone/label/directional_cdnv"]
+    for at, record in enumerate(run.records):
+        directional, cdnv = (
+            run.matrices(record)[f"backbone/label/{metric}"]
+            for metric in ("directional_cdnv", "cdnv")
+        )
+        order = np.argsort(-np.nan_to_num(directional, nan=-1), axis=None)[:10]
+        expected = [tuple(map(int, np.unravel_index(flat, directional.shape))) for flat in order]
+        rows = stack["worst"][at]
+        assert [tuple(row[:2]) for row in rows] == expected
+        for i, j, *words in rows:
+            for word, value in zip(words[:2], (directional[i, j], cdnv[i, j]), strict=True):
+                assert float(word.replace(",", "")) == pytest.approx(value, rel=6e-3)
+            if at:
+                factor = float(words[2].strip("↓↑ \N{MULTIPLICATION SIGN}"))
+                assert factor == pytest.approx(start[i, j] / directional[i, j], rel=6e-3)
+            else:
+                assert words[2] == "\N{EN DASH}"
 
 
 def test_the_first_step_has_a_place_on_the_logarithmic_axis(make_run: MakeRun) -> None:
     run = read_run(make_run(records=4))
-    spec = collapse_spec(curves(run, views(run)[0], "mean"), LIGHT)
+    spec = plotly_spec(collapse_chart(curves(run, views(run)[0], "mean")))
     assert spec["data"][0]["x"][0] == 1
     axis = spec["layout"]["xaxis"]
     assert (axis["tickvals"][:3], axis["ticktext"][:3]) == ([1, 2, 11], ["0", "1", "10"])
 
 
 def test_colour_values_of_a_matrix() -> None:
-    values = heat(np.array([[np.nan, 0.0], [10.0, 0.1]]), (-3.0, 2.0))
+    table = np.array([[np.nan, 0.0], [10.0, 0.1]])
+    chart = Matrix("", "", "", ("a", "b"), ("c", "d"), table, "log", range=(-3.0, 1.0))
+    values, *ends = shades(chart)
+    assert ends == [-3.0, 1.0]
     np.testing.assert_allclose(values, [[np.nan, -3.0], [1.0, -1.0]])
 
 

@@ -17,18 +17,14 @@ from dnc_lightning.records import archives as archives_module
 from dnc_lightning.records.archives import Archives
 from dnc_lightning.records.store import Record, RecordWriter
 from dnc_lightning.reporting import Run, read_run
+from dnc_lightning.reporting.charts.tasks import angle_matrix, cosine_chart, task_charts
+from dnc_lightning.reporting.charts.variance import share_chart, variance_bars
+from dnc_lightning.reporting.draw.plotly import plotly_spec, side_by_side
 from dnc_lightning.reporting.html import write_report
-from dnc_lightning.reporting.page.tasks import (
-    cosine_spec,
-    task_curves_spec,
-    task_curves_traces,
-    task_heatmap_spec,
-)
-from dnc_lightning.reporting.page.variance import axis_share_spec, variance_spec, variance_traces
 from dnc_lightning.reporting.read.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
 from dnc_lightning.reporting.read.views import views
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
-from tests.reporting.figures import as_figure
+from tests.reporting.figures import as_figure, opened
 from tests.reporting.task_runs import FLOOR, add_tasks
 
 MakeRun = Callable[..., Path]
@@ -38,6 +34,7 @@ TASKS = {
     "style": ["filled", "outline", "stripes"],
 }
 ENCODERS = ("student", "teacher")
+PAIR_NAMES = ("colour-shape", "colour-style", "shape-style")
 
 
 @pytest.fixture
@@ -59,7 +56,7 @@ def parts_of(run: Run, task: int = 0, max_probes: int = 10**6) -> VarianceParts:
 
 
 def task_curves(numbers: TaskPairs, average: str, theme: Theme = LIGHT) -> Any:
-    return as_figure(task_curves_spec(numbers, theme), task_curves_traces(numbers, average))
+    return as_figure(side_by_side(*task_charts(numbers, average), theme))
 
 
 def page_data(path: Path) -> dict[str, Any]:
@@ -180,34 +177,37 @@ def test_the_pictures_hold_the_numbers(run: Run, theme: Theme) -> None:
     last = run.records[-1].scalars
     key = "probe/orthogonality/{}/{}"
 
-    heatmap = as_figure(task_heatmap_spec(numbers, theme)).data[0]
+    heatmap = as_figure(plotly_spec(angle_matrix(numbers), theme)).data[0]
     assert (list(heatmap.x), list(heatmap.y)) == (["colour", "shape"], ["shape", "style"])
     assert numbers.pairs == ((0, 1), (0, 2), (1, 2))
-    for table, part in (
-        (numbers.abs_cos[-1], "abs_cos"),
-        (numbers.bound[-1], "bound"),
-        (numbers.largest[-1], "abs_cos_max"),
-        (numbers.dependence, "dependence"),
-    ):
-        names = ("colour-shape", "colour-style", "shape-style")
-        assert table.tolist() == [last[key.format(name, part)] for name in names]
+    parts = ("bound", "abs_cos_max", "dependence")
+    for (a, b), name in zip(numbers.pairs, PAIR_NAMES, strict=True):
+        expected = [last[key.format(name, part)] for part in parts]
+        assert heatmap.z[b - 1][a] == pytest.approx(last[key.format(name, "abs_cos")], rel=1e-4)
+        assert heatmap.customdata[b - 1][a] == pytest.approx([*expected, FLOOR], rel=1e-4)
+    assert heatmap.z[0][1] is None
     assert heatmap.zmax >= np.nanmax(numbers.abs_cos)
-    assert numbers.floor == FLOOR
 
-    bound, measured, floor = as_figure(cosine_spec(numbers, theme)).data
-    assert (bound.name, measured.name, floor.name) == ("Bound", "Measured", "Random directions")
-    assert (bound.line.color, measured.line.color) == (theme.certificate, theme.ink)
+    for pair, name in enumerate(PAIR_NAMES):
+        bound, measured, floor = as_figure(plotly_spec(cosine_chart(numbers, pair), theme)).data
+        assert (bound.name, measured.name) == ("Bound", "Measured")
+        assert floor.name == f"Random directions {FLOOR:.3g}"
+        assert floor.y == (FLOOR, FLOOR)
+        assert (bound.line.color, measured.line.color) == (theme.certificate, theme.ink)
+        for line, part in ((bound, "bound"), (measured, "abs_cos")):
+            recorded = run.series(key.format(name, part))[1]
+            np.testing.assert_allclose(line.y, recorded, rtol=1e-4)
 
     curves = task_curves(numbers, "median", theme).data
     assert [trace.name for trace in curves] == [*TASKS, *TASKS]
     for trace, metric in zip(curves, ["cdnv"] * 3 + ["directional_cdnv"] * 3, strict=True):
         recorded = run.series(f"probe/{trace.name}/{metric}_median")[1]
-        np.testing.assert_allclose(trace.y, recorded, rtol=1e-5)
-        assert trace.yaxis == ("y" if metric == "cdnv" else "y2")
+        np.testing.assert_allclose(trace.y, recorded, rtol=1e-4)
+        assert (trace.yaxis or "y") == ("y" if metric == "cdnv" else "y2")
     assert len({trace.line.color for trace in curves}) == 3
 
     parts = parts_of(run)
-    bars = as_figure(variance_spec(theme), variance_traces(parts, 2)).data
+    bars = as_figure(plotly_spec(variance_bars(parts, 2), theme)).data
     recorded = run.matrices(run.records[2])["backbone/colour/variance"].astype(float)
     np.testing.assert_allclose(bars[0].x, recorded[:, 0], rtol=1e-3)
     np.testing.assert_allclose(
@@ -221,13 +221,12 @@ def test_the_pictures_hold_the_numbers(run: Run, theme: Theme) -> None:
     assert bars[0].customdata[2] == f"{100 * share:.3g} %"
     assert len({trace.marker.color for trace in bars}) == 5
 
-    lines = as_figure(axis_share_spec(parts, theme)).data
+    lines = as_figure(plotly_spec(share_chart(parts), theme)).data
     for trace, name in zip(lines, ("best", "median", "worst"), strict=True):
         recorded = 100 * run.series(f"probe/colour/axis_share/{name}")[1]
-        np.testing.assert_allclose(trace.y, recorded, rtol=1e-5)
-    assert [trace.name for trace in as_figure(axis_share_spec(parts_of(run, 1), theme)).data] == [
-        "Only pair"
-    ]
+        np.testing.assert_allclose(trace.y, recorded, rtol=1e-4)
+    assert len({(trace.line.dash, trace.marker.symbol) for trace in lines}) == 3
+    assert [line.name for line in share_chart(parts_of(run, 1)).lines] == ["Only pair"]
 
 
 def test_a_picture_without_values_says_so(make_run: MakeRun) -> None:
@@ -238,10 +237,33 @@ def test_a_picture_without_values_says_so(make_run: MakeRun) -> None:
     ]
     numbers = pairs_of(Run(run.folder, run.header, tuple(records), ()))
     assert math.isnan(numbers.floor)
-    spec = cosine_spec(numbers, LIGHT)
+    spec = plotly_spec(cosine_chart(numbers, 0))
     assert spec["layout"]["annotations"][0]["text"] == "No value is defined yet"
     assert task_curves(numbers, "mean").layout.annotations[0].text
-    assert as_figure(task_heatmap_spec(numbers, LIGHT)).data[0].zmax == 0.1
+    assert as_figure(plotly_spec(angle_matrix(numbers), LIGHT)).data[0].zmax == 0.1
+
+
+def test_the_page_holds_the_numbers_of_every_probe(run: Run, tmp_path: Path) -> None:
+    data = page_data(write_report(run, tmp_path / "report.html"))
+    (found,) = data["tasks"]
+    for p, name in enumerate(PAIR_NAMES):
+        for kept, part in (("cos", "abs_cos"), ("bound", "bound"), ("largest", "abs_cos_max")):
+            recorded = run.series(f"probe/orthogonality/{name}/{part}")[1]
+            shown = [row[p] for row in found["values"][kept]]
+            np.testing.assert_allclose(shown, recorded, rtol=1e-3)
+    assert found["averages"] == ["mean", "median", "unbiased"]
+    medians = list(opened(found["curves"]))[1]["data"]
+    for k, metric in enumerate(("cdnv", "directional_cdnv")):
+        for t, task in enumerate(TASKS):
+            recorded = run.series(f"probe/{task}/{metric}_median")[1]
+            np.testing.assert_allclose(medians[3 * k + t]["y"], recorded, rtol=1e-4)
+    variance = data["views"][0]["variance"]
+    for record, spec, words in zip(
+        run.records, opened(variance["bars"]), variance["words"], strict=True
+    ):
+        axis = run.matrices(record)["backbone/colour/variance"][:, 0]
+        np.testing.assert_allclose(spec["data"][0]["x"], axis, rtol=1e-4)
+        assert f"{100 * record.scalars['probe/colour/axis_share/worst']:.3g} % on the axis" in words
 
 
 def contrast(one: str, two: str) -> float:

@@ -1,8 +1,5 @@
 // What every part of the page uses. The parts are joined, in one scope, in the order of html.py.
 
-const METRICS = ["cdnv", "directional_cdnv"];
-const TITLES = { cdnv: "CDNV", directional_cdnv: "Directional CDNV" };
-
 const report = JSON.parse(document.getElementById("report-data").textContent);
 const by = (id) => document.getElementById(id);
 const unique = (items) => [...new Set(items)];
@@ -38,32 +35,20 @@ function element(tag, text = "", className = "") {
   return made;
 }
 
-function format(value) {
+// Numbers come in words, but for those that only a script knows: cells of a matrix, a line's end.
+function rounded(value, whole) {
   if (value === null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size === 0) return "0";
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(1).replace("e", "\u2009×\u200910^").replace("+", "");
-  if (size >= 100) return Math.round(value).toLocaleString("en-US");
-  if (size >= 10) return value.toFixed(1);
-  return size >= 1 ? value.toFixed(2) : value.toFixed(2 - Math.floor(Math.log10(size)));
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(2);
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(size)));
+  return (whole(value * 10 ** digits) / 10 ** digits).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-// Three digits, or the whole part, rounded up: a bound must stay true as it is printed.
-function formatUp(value) {
-  if (!(value > 0) || value >= 1e6) return format(value);
-  if (value >= 100) return format(Math.ceil(value - 1e-6));
-  const scale = 10 ** (2 - Math.floor(Math.log10(value)));
-  return format(Math.ceil(value * scale - 1e-6) / scale);
-}
+const format = (value) => rounded(value, Math.round);
 
-function change(start, now) {
-  if (!(start > 0) || !(now > 0)) return { text: "–", className: "" };
-  const factor = start / now;
-  if (Math.abs(Math.log(factor)) < 0.005) return { text: "unchanged", className: "" };
-  return factor > 1
-    ? { text: `↓ ${format(factor)}×`, className: "down" }
-    : { text: `↑ ${format(1 / factor)}×`, className: "" };
-}
+// A bound must stay true as it is printed.
+const formatUp = (bound) => rounded(bound, (value) => Math.ceil(value - 1e-6));
 
 const dark = () => (state.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 
@@ -78,9 +63,6 @@ function coloured(value, style = getComputedStyle(document.documentElement)) {
   const colour = style.getPropertyValue(name).trim();
   return colour ? colour + opacity : value;
 }
-
-const view = () => report.views.find((v) => v.encoder === state.encoder && v.task === state.task);
-const average = () => view().averages.find((a) => a.name === state.average);
 
 // The place of the chosen probe among those that a part of the page holds.
 function place(steps) {
@@ -116,12 +98,25 @@ function setSlider(id, { steps, labels }) {
   by(`${id}-text`).textContent = labels[at];
 }
 
-// The dotted line that marks the chosen probe in a chart over training.
-function marker(layout, steps) {
+const label = (id, words) => by(id).setAttribute("aria-label", words);
+
+// One picture of several that share what is not in their pages.
+const opened = ({ data, layout, pages }, at) => coloured({
+  data: data.map((trace, i) => ({ ...trace, ...pages[at].data[i] })),
+  layout: { ...layout, ...pages[at].layout },
+});
+
+// Adds the dotted line that marks the chosen probe, in each panel of a chart over training.
+function marked(layout, steps) {
   const x = steps[place(steps)] + 1;
-  return { type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", layer: "below",
+  const line = { type: "line", x0: x, x1: x, y0: 0, y1: 1, layer: "below",
     line: { color: layout.xaxis.tickfont.color, width: 1, dash: "dot" } };
+  const panels = ["", "2"].filter((k) => layout[`xaxis${k}`]);
+  layout.shapes = [...(layout.shapes ?? []), ...panels.map((k) => ({ ...line, xref: `x${k}`, yref: `y${k} domain` }))];
 }
+
+// Text of parts: what is emphasised is a list of it and its style.
+const told = (parts) => parts.map((part) => typeof part === "string" ? part : element("b", ...part));
 
 function segments(id, name, values, current, words = (value) => value) {
   const radios = values.map((value) => {

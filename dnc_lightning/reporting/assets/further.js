@@ -1,14 +1,14 @@
 // ---- series without a chart of their own: what is said of them comes from their declarations
 
-function furtherFigure({ title, meaning, when, now, moved, better, since, square }, i) {
+function furtherFigure({ title, meaning, when, now, detail, hint, square }, i) {
   const made = element("figure");
   const chart = Object.assign(element("div", "", square ? "chart square" : "chart"), { id: `further-${i}` });
   chart.setAttribute("role", "img");
   made.append(element("h3", title));
   if (now) {
     const below = element("p", "", "detail");
-    below.append(element("b", moved, better ? "down" : ""), ` ${since}`);
-    if (better !== null) below.title = `${better ? "better" : "worse"} than at the first probe`;
+    below.append(...told(detail));
+    if (hint) below.title = hint;
     made.append(element("p", now, "value"), below);
   }
   made.append(chart, element("figcaption", [meaning, when].filter(Boolean).join(" "), "read"));

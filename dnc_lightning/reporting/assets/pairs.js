@@ -1,7 +1,5 @@
 // ---- pairs of classes
 
-const UNDEFINED = 0, ZERO = 1, LOWEST = 2, HIGHEST = 65535;
-
 const decoded = new WeakMap();
 
 function codes(part) {
@@ -12,24 +10,15 @@ function codes(part) {
   return decoded.get(part);
 }
 
-function matrix(metric, at) {
-  const { stack } = view();
-  const part = stack[metric];
-  const [low, high] = part.bounds;
+// The other way of `quantised` in views.py: 0 is undefined, 1 is zero, 2 and 65,535 are the bounds.
+function matrix({ stack }, metric, at) {
+  const [low, high] = stack[metric].bounds;
   const count = stack.classes.length;
-  const all = codes(part).subarray(at * count * count, (at + 1) * count * count);
-  const logs = [], values = [];
-  for (let i = 0; i < count; i++) {
-    const row = Array.from(all.subarray(i * count, (i + 1) * count));
-    const log = row.map((code) => code === UNDEFINED ? null
-      : code === ZERO ? low : low + (code - LOWEST) / (HIGHEST - LOWEST) * (high - low));
-    logs.push(log);
-    values.push(row.map((code, j) => code === UNDEFINED ? null : code === ZERO ? 0 : 10 ** log[j]));
-  }
+  const rows = stack.classes.map((_, i) => Array.from(codes(stack[metric]).subarray((at * count + i) * count, (at * count + i + 1) * count)));
+  const logs = rows.map((row) => row.map((code) => code === 0 ? null : code === 1 ? low : low + (code - 2) / 65533 * (high - low)));
+  const values = rows.map((row, i) => row.map((code, j) => code === 0 ? null : code === 1 ? 0 : 10 ** logs[i][j]));
   return { logs, values };
 }
-
-const position = () => place(view().stack.steps);
 
 const heights = new Map();
 
@@ -45,23 +34,14 @@ async function plotSquare(id, data, layout) {
   await Plotly.relayout(id, { height: heights.get(key) });
 }
 
-function drawPair(metric, shown) {
+function drawPair(metric, at) {
   const { stack } = view();
   const { data, layout } = coloured(stack[metric].figure);
-  Object.assign(data[0], { z: shown.logs, customdata: shown.values });
-  const defined = shown.values.flat().some((value) => value !== null);
-  if (!defined) {
-    layout.annotations = [{ text: "No pair is defined at this probe", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false }];
-  }
+  const { logs, values } = matrix(view(), metric, at);
+  Object.assign(data[0], { z: logs, customdata: values });
+  layout.annotations = values.flat().some((value) => value !== null) ? [] : [NOTHING];
   plotSquare(metric, data, layout);
-  by(metric).setAttribute("aria-label",
-    `Heatmap of ${TITLES[metric]} of ${stack.classes.length} by ${stack.classes.length} classes at ${stack.labels[position()]}; the worst pairs are in the table below.`);
-}
-
-function worstPairs(directional) {
-  const pairs = [];
-  directional.forEach((row, i) => row.forEach((value, j) => { if (i !== j && value !== null) pairs.push([value, i, j]); }));
-  return pairs.sort((a, b) => b[0] - a[0]).slice(0, report.worst);
+  label(metric, `Heatmap of ${stack[metric].title} of ${stack.classes.length} by ${stack.classes.length} classes at ${stack.labels[at]}; the worst pairs are in the table below.`);
 }
 
 // A class of the table: its name, after its examples where the records hold some.
@@ -79,15 +59,13 @@ function classCell(i, before = "") {
   return cell;
 }
 
-function drawWorst(directional, cdnv, start) {
-  const rows = worstPairs(directional).map(([value, i, j]) => {
+function drawWorst(worst) {
+  const rows = worst.map(([i, j, directional, cdnv, since]) => {
     const row = element("tr");
-    const names = element("td");
+    const names = element("td"), change = element("td");
     names.append(classCell(i), " ", classCell(j, "→ "));
-    const since = element("td");
-    const { text, className } = change(start[i][j], value);
-    since.append(element("span", position() === 0 ? "–" : text, className));
-    row.append(names, element("td", format(value)), element("td", format(cdnv[i][j])), since);
+    change.append(element("span", since, since.startsWith("↓") ? "down" : ""));
+    row.append(names, element("td", directional), element("td", cdnv), change);
     return row;
   });
   if (!rows.length) {
@@ -104,15 +82,9 @@ function drawPairs() {
   by("pairs-shown").hidden = !stack;
   by("pairs-empty").hidden = Boolean(stack);
   if (!stack) return;
-  const at = position();
+  const at = place(stack.steps);
   setSlider("step", stack);
-  const directional = matrix("directional_cdnv", at), cdnv = matrix("cdnv", at);
-  drawPair("directional_cdnv", directional);
-  drawPair("cdnv", cdnv);
-  drawWorst(directional.values, cdnv.values, matrix("directional_cdnv", 0).values);
-  const notes = [];
-  if (stack.steps.length < stack.probes) notes.push(`${stack.steps.length} of ${stack.probes} probes are kept here.`);
-  if (stack.classes.length < stack.allClasses) notes.push(`Of ${stack.allClasses.toLocaleString("en-US")} classes, the ${stack.classes.length} with the worst pairs at the last probe are shown.`);
-  by("pairs-note").textContent = notes.join(" ");
+  ["directional_cdnv", "cdnv"].forEach((metric) => drawPair(metric, at));
+  drawWorst(stack.worst[at]);
+  by("pairs-note").textContent = stack.note;
 }
-

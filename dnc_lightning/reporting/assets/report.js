@@ -26,8 +26,8 @@ function settle() {
 function drawFurther() {
   const belongs = (of, chosen) => of === null || of === chosen;
   placeFurther(({ encoder, task }) => belongs(encoder, state.encoder) && belongs(task, state.task)).forEach((entry, i) => {
-    const { title, now, moved, since, when, square, figure } = entry;
-    by(`further-${i}`).setAttribute("aria-label", [title, now, moved, since, when].filter(Boolean).join(" "));
+    const { title, now, detail, when, square, figure } = entry;
+    label(`further-${i}`, [title, now, ...told(detail).map((part) => part.textContent ?? part.trim()), when].filter(Boolean).join(" "));
     const { data, layout } = coloured(figure);
     drawLater(`further-${i}`, () => (square ? plotSquare : plot)(`further-${i}`, data, layout));
   });

@@ -5,6 +5,7 @@ const MANY_PAIRS = 6; // beyond, one pair of tasks is shown at a time
 const TICK = 15; // pixels of the name of a task below it
 const ROW = 54; // pixels of a cell of the heatmap, at most
 const WIDE = 700; // pixels from which the two panels of the curves stand side by side
+const NOTHING = { text: "No value is defined at this probe", x: 0.5, y: 0.5, xref: "paper", yref: "paper", showarrow: false };
 
 const across = () => report.tasks.find((found) => found.encoder === state.encoder);
 const pairKey = ([a, b]) => `${a}-${b}`;
@@ -26,22 +27,22 @@ function drawTasks() {
   if (!found) return;
   settlePair();
   setSlider("tasks-step", found);
-  const figures = coloured(found.figures);
-  drawTaskHeatmap(found, figures.heatmap);
-  drawCosines(found, figures.cosine);
-  drawTaskCurves(found, figures.curves);
+  drawTaskHeatmap(found, coloured(found.heatmap));
+  drawCosines(found);
+  drawTaskCurves(found);
 }
 
 function drawTaskHeatmap(found, { data, layout }) {
   const at = place(found.steps);
   const side = found.tasks.length - 1;
   const empty = () => Array.from({ length: side }, () => Array(side).fill(null));
-  const z = empty(), told = empty();
+  const z = empty(), more = empty();
   found.pairs.forEach(([a, b], p) => {
     z[b - 1][a] = found.values.cos[at][p];
-    told[b - 1][a] = [found.values.bound[at][p], found.values.largest[at][p], found.dependence[p], found.floor];
+    more[b - 1][a] = [found.values.bound[at][p], found.values.largest[at][p], found.dependence[p], found.floor];
   });
-  Object.assign(data[0], { z, customdata: told });
+  Object.assign(data[0], { z, customdata: more });
+  layout.annotations = z.flat().some((value) => value !== null) ? [] : [NOTHING];
   layout.height = Math.round(Math.min(ROW * side, by("task-heatmap").clientWidth * 0.9) + (side < 4 ? 90 : 130));
   by("task-heatmap").style.height = `${layout.height}px`;
   thinTicks(layout.xaxis, by("task-heatmap").clientWidth * 0.7 / TICK);
@@ -50,8 +51,7 @@ function drawTaskHeatmap(found, { data, layout }) {
     choosePairByClick(found);
   });
   const words = found.pairs.length > 15 ? "" : found.pairs.map((pair, p) => `; ${pairName(found, pair)} ${format(found.values.cos[at][p])}`).join("");
-  by("task-heatmap").setAttribute("aria-label",
-    `Heatmap of mean |cos| between the axes of ${found.tasks.length} tasks at ${found.labels[at]}${words}.`);
+  label("task-heatmap", `Heatmap of mean |cos| between the axes of ${found.tasks.length} tasks at ${found.labels[at]}${words}.`);
 }
 
 function thinTicks(axis, most) {
@@ -72,7 +72,7 @@ function choosePairByClick(found) {
 }
 
 // One small chart per pair of tasks, or one for the chosen pair where there are many.
-function drawCosines(found, frame) {
+function drawCosines(found) {
   const few = found.pairs.length <= MANY_PAIRS;
   const shown = few ? found.pairs : found.pairs.filter((pair) => pairKey(pair) === state.pair);
   const box = by("cosines");
@@ -89,90 +89,71 @@ function drawCosines(found, frame) {
       return cell;
     }));
   }
-  shown.forEach((pair, i) => drawCosine(found, pair, ids[i], structuredClone(frame), shown.length > 1, i, columns));
+  shown.forEach((pair, i) => drawCosine(found, pair, ids[i], coloured(found.cosine), shown.length > 1, i, columns));
 }
 
 function drawCosine(found, pair, id, { data, layout }, small, i, columns) {
   const p = found.pairs.indexOf(pair);
-  const x = found.steps.map((step) => step + 1);
-  const positive = (values) => values.map((value) => (value > 0 ? value : null));
   const { bound, cos } = found.values;
-  Object.assign(data[0], { x, y: positive(bound.map((row) => row[p])) });
-  Object.assign(data[1], { x, y: positive(cos.map((row) => row[p])) });
-  Object.assign(data[2], { x: [0.1, 10 * Math.max(10, ...x)], y: [found.floor, found.floor] });
-  layout.shapes = [marker(layout, found.steps)];
+  [bound, cos].forEach((table, k) => { data[k].y = table.map((row) => (row[p] > 0 ? row[p] : null)); });
+  layout.annotations = cos.some((row) => row[p] !== null) ? [] : [NOTHING];
+  marked(layout, found.steps);
   layout.showlegend = false;
   layout.margin.t = 8;
   layout.height = small ? 190 : 360;
   if (small) {
     thinTicks(layout.xaxis, 4);
+    data.forEach(({ marker }) => marker && Object.assign(marker, { size: 5 }));
     Object.assign(layout.xaxis.title, { text: "", standoff: 0 });
     if (i % columns) layout.yaxis.title.text = "";
   }
   by(id).style.height = `${layout.height}px`;
   drawLater(id, () => plot(id, data, layout, small ? { displayModeBar: false } : {}));
   const at = place(found.steps);
-  by(id).setAttribute("aria-label",
-    `Line chart over training of mean |cos| between ${pairName(found, pair)}. At ${found.labels[at]}: measured ${format(cos[at][p])}, bound ${formatUp(bound[at][p])}, random directions ${format(found.floor)}, dependence of the labels ${format(found.dependence[p])}.`);
+  label(id, `Line chart over training of mean |cos| between ${pairName(found, pair)}. At ${found.labels[at]}: measured ${format(cos[at][p])}, bound ${formatUp(bound[at][p])}, random directions ${format(found.floor)}, dependence of the labels ${format(found.dependence[p])}.`);
 }
 
-function drawTaskCurves(found, { data, layout }) {
-  const values = found.curves[state.average] ?? Object.values(found.curves)[0] ?? [];
-  values.forEach((trace, i) => Object.assign(data[i], trace));
-  const wide = by("task-curves").clientWidth >= WIDE;
+function drawTaskCurves(found) {
+  const at = Math.max(0, found.averages.indexOf(state.average));
+  if (!found.averages.length) return;
+  const { data, layout } = opened(found.curves, at);
   const count = found.tasks.length;
   const chosen = found.tasks.indexOf(state.task);
-  if (data[0]?.showlegend === false && chosen >= 0) {
+  if (data[0].opacity && chosen >= 0) {
     [chosen, count + chosen].forEach((t) => {
       Object.assign(data[t].line, { color: layout.font.color, width: 3 });
       Object.assign(data[t], { opacity: 1, showlegend: t === chosen });
     });
     layout.showlegend = true;
   }
-  if (!wide) {
+  if (by("task-curves").clientWidth < WIDE) {
     layout.xaxis.domain = layout.xaxis2.domain = [0, 1];
     layout.yaxis.domain = [0.56, 1];
     layout.yaxis2.domain = [0, 0.4];
     layout.xaxis.title.text = "";
     layout.yaxis2.title = structuredClone(layout.yaxis.title);
   }
-  const line = marker(layout, found.steps);
-  layout.shapes = ["x", "x2"].map((xref) => ({ ...line, xref, yref: xref === "x" ? "y domain" : "y2 domain" }));
-  layout.annotations = [...(layout.annotations ?? []), ...METRICS.map((metric, k) => ({
-    text: `<b>${TITLES[metric]}</b>`, xref: k ? "x2 domain" : "x domain", yref: k ? "y2 domain" : "y domain",
-    x: 1, y: 1, xanchor: "right", yanchor: "top", showarrow: false,
-  }))];
+  marked(layout, found.steps);
   drawLater("task-curves", () => plot("task-curves", data, layout));
-  const now = (t) => METRICS.map((metric, k) => `${TITLES[metric]} ${format(values[k * count + t]?.y.at(-1) ?? null)}`).join(", ");
-  const words = found.tasks.length > 8 ? "" : found.tasks.map((task, t) => `; ${task}: ${now(t)}`).join("");
-  by("task-curves").setAttribute("aria-label", `Line charts over training of ${found.tasks.length} tasks, ${state.average} over pairs. Latest${words}.`);
+  label("task-curves", found.words[at]);
 }
 
 // ---- where the variance goes
 
-const listed = new Intl.ListFormat("en-GB");
-
 function drawVariance() {
-  const { variance, task } = view();
+  const { variance } = view();
   by("variance").hidden = !variance;
   if (!variance) return;
   setSlider("variance-step", variance);
   const at = place(variance.steps);
-  const pairs = Object.entries(variance.pairs[at]);
-  by("variance-about").textContent =
-    `Within-class variance of ${pairs.length > 1 ? `the ${listed.format(pairs.map(([name]) => name))} pairs of classes` : "the only pair of classes"} of task “${task}” by directional CDNV: on the decision axis, in the widest direction orthogonal to it, in the next 9, the next 90, and in all others.`;
-  const { bars, share } = coloured(variance.figures);
-  filled(bars, variance.atProbe[at]);
-  bars.layout.height = 150 + 70 * pairs.length;
+  const bars = opened(variance.bars, at), share = coloured(variance.share);
+  const rows = bars.data[0].y.length;
+  by("variance-about").textContent = variance.about[rows];
+  bars.layout.height = 150 + 70 * rows;
   by("variance-bars").style.height = `${bars.layout.height}px`;
   drawLater("variance-bars", () => plotWithLegend("variance-bars", bars));
-  const words = pairs.map(([name, [a, b]], row) => {
-    const [axis] = variance.atProbe[at];
-    return `${name} pair, ${a} and ${b}: ${axis.customdata[row]} on the axis`;
-  });
-  by("variance-bars").setAttribute("aria-label", `Stacked bars at ${variance.labels[at]}. ${words.join("; ")}.`);
-  share.layout.shapes = [marker(share.layout, variance.steps)];
+  label("variance-bars", variance.words[at]);
+  marked(share.layout, variance.steps);
   drawLater("variance-share", () => plot("variance-share", share.data, share.layout));
-  by("variance-share").setAttribute("aria-label",
-    `Line chart over training of the share of the variance on the axis. Latest: ${share.data.map((line) => `${line.name} ${format(line.y.at(-1))} %`).join(", ")}.`);
+  label("variance-share", variance.shareWords);
 }

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from dnc_lightning.records.files import write_atomically
@@ -31,12 +26,12 @@ from dnc_lightning.reporting.compare.table import (
     shots_columns,
 )
 from dnc_lightning.reporting.compare_runs import Found, Group, Method, methods_of, tasks_of
-from dnc_lightning.reporting.draw.axes import plotly_script
 from dnc_lightning.reporting.draw.look import method_dash
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.read.facts import remarks
 from dnc_lightning.reporting.read.views import AVERAGES, METRICS, duration, recorded_averages
-from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, ROLES, css_variables
+from dnc_lightning.reporting.template import render
+from dnc_lightning.reporting.theme import ROLES
 from dnc_lightning.reporting.words import in_digits, sentence
 
 SCRIPTS = ("base.js", "further.js", "compare.js")
@@ -65,24 +60,16 @@ def comparison_page(found: Found) -> str:
     """Return the HTML of the page; see `write_comparison`."""
     methods = methods_of(found.groups)
     runs, groups = len(found.runs), len(found.groups)
-    data = comparison_data(found.groups, methods)
-    return Template(_asset("compare.html")).substitute(
-        title=escape(" vs ".join(g.label for g in found.groups) if groups < 4 else "Comparison"),
-        summary=escape(
+    return render(
+        "compare.html",
+        SCRIPTS,
+        comparison_data(found.groups, methods),
+        title=" vs ".join(g.label for g in found.groups) if groups < 4 else "Comparison",
+        summary=(
             f"{groups} {'method' if groups == 1 else 'methods'}, "
             f"{runs} {'run' if runs == 1 else 'runs'}"
         ),
-        problems="".join(f"<li>{escape(problem)}</li>" for problem in found.problems),
-        hidden_without_problems="" if found.problems else "hidden",
-        written=escape(time.strftime("%Y-%m-%d %H:%M:%S")),
-        style=_asset("report.css"),
-        font=FONT,
-        light=css_variables(LIGHT),
-        dark=css_variables(DARK),
-        plotly=plotly_script(),
-        script="".join(map(_asset, SCRIPTS)),
-        # A "<" can only be inside a string there, where it could end the script element.
-        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        problems=found.problems,
     )
 
 
@@ -185,7 +172,3 @@ def _group_data(group: Group) -> dict[str, Any]:
             for named in group.runs
         ],
     }
-
-
-def _asset(name: str) -> str:
-    return files("dnc_lightning.reporting").joinpath("assets", name).read_text(encoding="utf-8")

@@ -10,16 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.reporting.charts.values import (
-    Axis,
-    Chart,
-    GroupedBars,
-    Matrix,
-    Rule,
-    chart_of,
-    comparison_of,
-    positions,
-)
+from dnc_lightning.reporting.charts.bars import GroupedBars
+from dnc_lightning.reporting.charts.general import chart_of, comparison_of, positions
+from dnc_lightning.reporting.charts.values import Axis, Chart, Matrix, Rule
 from dnc_lightning.reporting.compare.numbers import (
     band,
     finite,
@@ -34,7 +27,7 @@ from dnc_lightning.reporting.read.few_shot import Series as Error
 from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.tasks import variance_parts
 from dnc_lightning.reporting.read.views import AVERAGES
-from dnc_lightning.reporting.theme import Metric
+from dnc_lightning.reporting.theme import LOOKS, Metric
 from dnc_lightning.series import FURTHER, SHOTS, Series
 
 BESIDE: tuple[Error, ...] = (
@@ -42,12 +35,8 @@ BESIDE: tuple[Error, ...] = (
     "certificate",
 )  # what several methods are compared by
 LEAST_ERROR = 1e-4  # an axis of errors reaches no further down
-ROLE_DASHES = {
-    "standard": "dash",
-    "joint": "dashdot",
-    "theorem_4_1": "dash",
-    "luthra_2025": "dot",
-}  # of lines that share a panel
+# Of lines that share a panel.
+ROLE_DASHES = {look.role: look.dash for look in LOOKS.values()} | {"standard": "dash"}
 PARTS = ("on the axis", "top 1 beside", "top 10", "top 100", "all beside")
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]

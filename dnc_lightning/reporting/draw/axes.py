@@ -10,6 +10,7 @@ from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.theme import FONT, Theme
 
 FEW_POINTS = 60  # up to here each probe gets its own dot on a line over training
+MOST_TICKS = 24  # names on an axis
 LONGEST_TICK = 16  # characters of a name on an axis; hovering shows all of it
 
 
@@ -64,14 +65,10 @@ def base_layout(theme: Theme) -> dict[str, Any]:
 
 
 def step_axis(steps: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of a logarithmic axis of optimizer steps.
+    """Return the settings of a logarithmic axis of optimizer steps, and what hovering shows.
 
     Positions on it are step + 1, so that the probe before the first step has a place; the ticks
     show true steps.
-
-    Args:
-        steps: The steps that are drawn, [K].
-        labels: What hovering over each of them shows, [K].
     """
     last = max([10, *steps])
     right = math.log10(last + 1)
@@ -111,12 +108,15 @@ def nothing_to_draw(theme: Theme) -> dict[str, Any]:
     }
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Choose tick values between 10**low and 10**high: decades, or 1-2-5 if the span is short.
+def name_ticks(names: Sequence[str]) -> dict[str, Any]:
+    """Return the ticks of an axis of names, as many as have room."""
+    every = math.ceil(max(1, len(names)) / MOST_TICKS)
+    ticks = {"tickvals": list(range(0, len(names), every)), "showgrid": False}
+    return ticks | {"ticktext": [cut(name) for name in names[::every]]}
 
-    Returns:
-        Rising values, at most about a dozen.
-    """
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Choose about a dozen ticks from 10**low to 10**high: decades, or 1-2-5 in a short span."""
     if high - low <= 0.7:
         mantissas: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
     else:
@@ -137,9 +137,9 @@ def apart(places: Sequence[float]) -> list[float]:
     return kept
 
 
-def positive(values: Iterable[float]) -> list[float | None]:
-    """Return six digits of each value, None for those that a logarithmic axis cannot show."""
-    return [float(f"{v:.6g}") if math.isfinite(v) and v > 0 else None for v in values]
+def digits(values: Iterable[float], count: int = 5) -> list[float | None]:
+    """Return so many digits of each value, None where it is undefined."""
+    return [float(f"{v:.{count}g}") if math.isfinite(v) else None for v in values]
 
 
 def padded(values: Sequence[float]) -> tuple[float, float]:

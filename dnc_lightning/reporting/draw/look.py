@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dnc_lightning.reporting.charts.values import Line, Matrix
 from dnc_lightning.reporting.draw.axes import log_ticks, plain
 from dnc_lightning.reporting.read.views import log_bounds
-from dnc_lightning.reporting.theme import Theme
+from dnc_lightning.reporting.theme import LOOKS, MARKERS, Theme
 
 # Lengths of dashes and gaps in pixels.
 DASHES: Mapping[str, tuple[int, ...]] = {
@@ -22,14 +22,7 @@ DASHES: Mapping[str, tuple[int, ...]] = {
     "longdash": (14, 4),
     "dashdots": (5, 2, 1, 2, 1, 2),
 }
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
-ROLE_SYMBOLS = {
-    "standard": "square",
-    "certificate": "square",
-    "joint": "cross",
-    "theorem_4_1": "diamond",
-    "luthra_2025": "triangle-up",
-}
+OF_ROLE = {look.role: look.marker for look in LOOKS.values()}
 
 
 def colour(line: Line, theme: Theme) -> str:
@@ -45,20 +38,14 @@ def dash(line: Line) -> tuple[int, ...]:
 
 def method_dash(order: int) -> tuple[int, ...]:
     """Return the dash of the i-th method; a ninth has the colour of the first, not its dash."""
-    return tuple(DASHES.values())[(order + order // len(SYMBOLS)) % len(DASHES)]
+    return tuple(DASHES.values())[(order + order // len(MARKERS)) % len(DASHES)]
 
 
 def symbol(line: Line) -> str:
     """Return the name of a line's marker, as plotly calls it."""
     if line.role in ("method", "task"):
-        return SYMBOLS[line.order % len(SYMBOLS)]
-    return ROLE_SYMBOLS.get(line.role, "circle")
-
-
-def ramp(chart: Matrix, theme: Theme) -> tuple[str, ...]:
-    """Return the colours of a matrix, lowest value first."""
-    ramps = {"standard": theme.cdnv_ramp, "directional": theme.directional_cdnv_ramp}
-    return ramps.get(chart.role, theme.cosine_ramp)
+        return MARKERS[line.order % len(MARKERS)]
+    return line.marker or OF_ROLE.get(line.role, MARKERS[0])
 
 
 def shades(chart: Matrix) -> tuple[NDArray[np.float64], float, float]:
@@ -68,11 +55,12 @@ def shades(chart: Matrix) -> tuple[NDArray[np.float64], float, float]:
     """
     values = np.array(chart.values, dtype=np.float64)
     if chart.scale == "log":
-        low, high = log_bounds(values)
+        low, high = chart.range or log_bounds(values)
         logs = np.log10(values, out=np.full(values.shape, math.nan), where=values > 0)
         return np.where(values == 0, low, logs), low, high
     finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    low, high = chart.range or ends
     return values, low, high if high > low else low + 1
 
 

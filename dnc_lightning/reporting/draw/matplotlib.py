@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dnc_lightning.reporting.charts.values import Chart, GroupedBars, Line, Matrix
+from dnc_lightning.reporting.charts.bars import GroupedBars
+from dnc_lightning.reporting.charts.values import Chart, Line, Matrix
 from dnc_lightning.reporting.draw.axes import log_ticks, plain, short
-from dnc_lightning.reporting.draw.look import colour, dash, ramp, shade_ticks, shades, symbol
-from dnc_lightning.reporting.theme import LIGHT
+from dnc_lightning.reporting.draw.look import colour, dash, shade_ticks, shades, symbol
+from dnc_lightning.reporting.theme import LIGHT, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,13 +23,7 @@ LONGEST_NAME = 12
 FEW_MARKERS = 40
 MOST_TICKS = 5
 BAR = 0.16  # of the distance between two groups of bars
-MARKERS = dict(
-    zip(
-        ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"),
-        "osD^vPX*",
-        strict=True,
-    )
-)
+SYMBOLS = dict(zip(MARKERS, "osD^vPX*", strict=True))
 
 
 def draw(ax: Axes, picture: Chart | Matrix | GroupedBars) -> None:
@@ -66,7 +61,7 @@ def _look(line: Line) -> dict[str, Any]:
     return {
         "color": colour(line, LIGHT),
         "linestyle": (0, dashes) if dashes else "-",
-        "marker": "" if line.role == "reference" else MARKERS[symbol(line)],
+        "marker": "" if line.role == "reference" else SYMBOLS[symbol(line)],
         "markevery": max(1, math.ceil(len(line.x) / FEW_MARKERS)),
     }
 
@@ -104,7 +99,7 @@ def _matrix(ax: Axes, chart: Matrix) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     heights, low, high = shades(chart)
-    colours = LinearSegmentedColormap.from_list("ramp", list(ramp(chart, LIGHT)))
+    colours = LinearSegmentedColormap.from_list("ramp", list(LIGHT.ramp(chart.role)))
     # Cells of a mesh stay vectors in a PDF, where an image would be one of pixels.
     mesh = ax.pcolormesh(
         np.ma.masked_invalid(heights),

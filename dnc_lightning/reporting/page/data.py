@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dnc_lightning.records.archives import Archives, ReadMatrix
 from dnc_lightning.records.store import Run
-from dnc_lightning.reporting.page.collapse import collapse_spec, pair_spec
-from dnc_lightning.reporting.page.few_shot import (
-    shots_spec,
-    shots_traces,
-    tightness_axis,
-    tightness_spec,
-    tightness_traces,
-)
+from dnc_lightning.reporting.charts.collapse import collapse_chart
+from dnc_lightning.reporting.charts.few_shot import OVER_TRAINING, shots_charts, tightness_chart
+from dnc_lightning.reporting.charts.tasks import angle_matrix, cosine_chart, task_charts
+from dnc_lightning.reporting.charts.variance import share_chart, variance_bars
+from dnc_lightning.reporting.draw.axes import digits
+from dnc_lightning.reporting.draw.plotly import plotly_spec, side_by_side
+from dnc_lightning.reporting.page import tiles
+from dnc_lightning.reporting.page.book import book, frame
 from dnc_lightning.reporting.page.further import further_data
-from dnc_lightning.reporting.page.tasks import (
-    cosine_spec,
-    task_curves_spec,
-    task_curves_traces,
-    task_heatmap_spec,
-)
-from dnc_lightning.reporting.page.variance import axis_share_spec, variance_spec, variance_traces
-from dnc_lightning.reporting.read.examples import WORST_PAIRS, named_classes, read_examples
-from dnc_lightning.reporting.read.few_shot import FewShot, few_shot
+from dnc_lightning.reporting.page.pairs import pairs_data
+from dnc_lightning.reporting.read.examples import named_classes, read_examples
+from dnc_lightning.reporting.read.few_shot import JOINT, MEASURED, FewShot, few_shot
 from dnc_lightning.reporting.read.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
 from dnc_lightning.reporting.read.views import (
     METRICS,
     PairStack,
     View,
     curves,
-    moment,
     pair_stack,
     recorded_averages,
 )
-from dnc_lightning.reporting.theme import ROLES
+from dnc_lightning.reporting.theme import LOOKS
+from dnc_lightning.reporting.words import bound_digits, error_words, in_digits
 
 MATRIX_BYTES = 5_000_000  # of all matrices in base64: keeps the page under 15 MB
 MOST_CLASSES = 160
 FEW_SHOT_PROBES = 1000  # of all views together: about 3.5 MB with their variance
 TASK_VALUES = 150_000  # of all pairs of tasks together: about 1 MB
+MOST_TOLD = 8  # tasks whose latest values are said of their curves
 
 
 def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, Any]:
@@ -53,48 +47,108 @@ def page_data(run: Run, shown: Sequence[View], *, finished: bool) -> dict[str, A
         shown: Its encoders and tasks; empty before the first probe.
         finished: Whether training is over.
     """
-    last = run.records[-1].scalars if run.records else {}
-    budget = MATRIX_BYTES * 3 // 4 // 2 // max(1, len(shown))  # base64, then two bytes a value
-    probes = max(2, FEW_SHOT_PROBES // max(1, len(shown)))
+    data: dict[str, Any] = {"finished": finished, "probes": len(run.records), "views": []}
+    if not shown:
+        return data | {"tasks": [], "further": []}
+    budget = MATRIX_BYTES * 3 // 4 // 2 // len(shown)  # base64, then two bytes a value
+    limits = {"max_values": budget, "max_classes": MOST_CLASSES}
     with Archives(run) as archives:
-        stacks = {
-            view: pair_stack(
-                run,
-                view,
-                max_values=budget,
-                max_classes=MOST_CLASSES,
-                read_matrix=archives.read,
-            )
-            for view in shown
+        read = archives.read
+        stacks = {view: pair_stack(run, view, **limits, read_matrix=read) for view in shown}
+        probes = max(2, FEW_SHOT_PROBES // len(shown))
+        return data | {
+            "views": [_view_data(run, view, stacks[view], probes, read) for view in shown],
+            "cost": tiles.cost_tile(run),
+            "tasks": _tasks_data(run, shown),
+            "further": further_data(run, read),
+            "examples": _examples_data(run, stacks),
         }
-        further = further_data(run, archives.read) if shown else []
-        views_data = [_view_data(run, view, stacks[view], probes, archives.read) for view in shown]
-    return {
-        "finished": finished,
-        "probes": len(run.records),
-        "overhead": _ending(last, "/overhead"),
-        "seconds": _ending(last, "/seconds"),
-        "views": views_data,
-        "tasks": _tasks_data(run, shown),
-        "further": further,
-        "worst": WORST_PAIRS,
-        "examples": _examples_data(run, stacks),
-    }
 
 
 def _examples_data(run: Run, stacks: Mapping[View, PairStack | None]) -> dict[str, dict[int, str]]:
     """Images of the classes that the tables of worst pairs name, once for all encoders."""
-    seen = {
-        task: [stack for view, stack in stacks.items() if view.task == task and stack is not None]
-        for task in {view.task: None for view in stacks}
-    }
+    seen: dict[str, list[PairStack]] = {view.task: [] for view in stacks}
+    for view, stack in stacks.items():
+        seen[view.task] += [] if stack is None else [stack]
     return read_examples(run.folder, {task: named_classes(found) for task, found in seen.items()})
+
+
+def _view_data(
+    run: Run, view: View, stack: PairStack | None, max_probes: int, read_matrix: ReadMatrix
+) -> dict[str, Any]:
+    numbers = few_shot(run, view, max_probes=max_probes)
+    variance = variance_parts(run, view, max_probes=max_probes, read_matrix=read_matrix)
+    return {
+        "encoder": view.encoder,
+        "task": view.task,
+        "averages": [_average_data(run, view, average) for average in recorded_averages(run, view)],
+        "unrecorded": tiles.collapse_tiles(run, None),
+        "resolved": tiles.resolved_tile(run, view),
+        "fewShot": None if numbers is None else _few_shot_data(numbers),
+        "variance": None if variance is None else _variance_data(view, variance),
+        "stack": None if stack is None else pairs_data(run, view, stack),
+    }
+
+
+def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
+    drawn = curves(run, view, average)
+    ends = [
+        f"{LOOKS[metric].title} went from {in_digits(values[0])} to {in_digits(values[-1])}"
+        for metric in METRICS
+        for values in [getattr(drawn, metric)]
+    ]
+    return {
+        "name": average,
+        "note": tiles.AVERAGE_NOTES[average],
+        "tiles": tiles.collapse_tiles(run, drawn),
+        "figure": plotly_spec(collapse_chart(drawn)),
+        "words": f"Line chart over training, {average} over pairs. {'; '.join(ends)}.",
+    }
+
+
+def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
+    columns = range(len(numbers.shots))
+    held = {"joint": numbers.values[JOINT], "interval": numbers.low}
+    return {
+        "shots": numbers.shots,
+        "shown": numbers.shots[numbers.middle],
+        **{name: any(map(math.isfinite, table.ravel())) for name, table in held.items()},
+        "steps": numbers.steps.tolist(),
+        "labels": numbers.labels,
+        "intervals": [
+            [_interval(*ends) for ends in zip(*probe, strict=True)]
+            for probe in zip(numbers.low, numbers.high, strict=True)
+        ],
+        "tiles": [tiles.few_shot_tiles(numbers, column) for column in columns],
+        "curve": book(list(map(plotly_spec, shots_charts(numbers)))),
+        "training": book([plotly_spec(tightness_chart(numbers, column)) for column in columns]),
+        "words": [_latest_words(numbers, column) for column in columns],
+    }
+
+
+def _interval(low: float, high: float) -> str:
+    whole = math.isfinite(low) and math.isfinite(high)
+    return f"{in_digits(low)} to {bound_digits(high)}" if whole else ""
+
+
+def _latest_words(numbers: FewShot, column: int) -> str:
+    latest = {name: table[-1, column] for name, table in numbers.values.items()}
+    bounds = [
+        f"{LOOKS[name].title} {bound_digits(latest[name])}"
+        for name in OVER_TRAINING
+        if name != MEASURED
+    ]
+    error = error_words(latest[MEASURED], numbers.error_se[-1, column])
+    return (
+        f"Line chart over training at {tiles.shots_words(numbers.shots[column])} per class. "
+        f"Latest: measured error {error}, {', '.join(bounds)}."
+    )
 
 
 def _tasks_data(run: Run, shown: Sequence[View]) -> list[dict[str, Any]]:
     """What the tasks of each encoder say together, for encoders with several."""
     encoders = {view.encoder: [v for v in shown if v.encoder == view.encoder] for view in shown}
-    budget = TASK_VALUES // max(1, len(encoders))
+    budget = TASK_VALUES // len(encoders)
     found = (task_pairs(run, views, max_values=budget) for views in encoders.values())
     return [_task_pairs_data(numbers) for numbers in found if numbers is not None]
 
@@ -107,114 +161,57 @@ def _task_pairs_data(numbers: TaskPairs) -> dict[str, Any]:
         "pairs": numbers.pairs,
         "steps": numbers.steps.tolist(),
         "labels": numbers.labels,
-        "values": {name: [_digits(row, 4) for row in table] for name, table in tables.items()},
-        "dependence": _digits(numbers.dependence, 4),
-        "floor": _number(numbers.floor),
-        "curves": {average: task_curves_traces(numbers, average) for average in numbers.curves},
-        "figures": {
-            "heatmap": task_heatmap_spec(numbers, ROLES),
-            "cosine": cosine_spec(numbers, ROLES),
-            "curves": task_curves_spec(numbers, ROLES),
-        },
+        "values": {name: [digits(row, 4) for row in table] for name, table in tables.items()},
+        "dependence": digits(numbers.dependence, 4),
+        "floor": digits([numbers.floor])[0],
+        "heatmap": frame(plotly_spec(angle_matrix(numbers))),
+        "cosine": frame(plotly_spec(cosine_chart(numbers, 0))),
+        "averages": list(numbers.curves),
+        "curves": book([side_by_side(*task_charts(numbers, a)) for a in numbers.curves]),
+        "words": [_curves_words(numbers, average) for average in numbers.curves],
     }
 
 
-def _variance_data(parts: VarianceParts) -> dict[str, Any]:
+def _curves_words(numbers: TaskPairs, average: str) -> str:
+    count, latest = len(numbers.tasks), numbers.curves[average]
+    told = [
+        f"; {task}: "
+        + ", ".join(f"{LOOKS[m].title} {in_digits(latest[m][-1, k])}" for m in METRICS)
+        for k, task in enumerate(numbers.tasks)
+    ]
+    return (
+        f"Line charts over training of {count} tasks, {average} over pairs. "
+        f"Latest{''.join(told) if count <= MOST_TOLD else ''}."
+    )
+
+
+def _variance_data(view: View, parts: VarianceParts) -> dict[str, Any]:
+    probes, share = range(len(parts.steps)), share_chart(parts)
+    bars = [variance_bars(parts, at) for at in probes]
+    latest = [f"{line.name} {in_digits(line.y[-1])} %" for line in share.lines]
+    about = {len(parts.names(at)): _about(view, parts.names(at)) for at in probes}
     return {
         "steps": parts.steps.tolist(),
         "labels": parts.labels,
-        "pairs": [
-            dict(zip(parts.names(at), pairs, strict=True)) for at, pairs in enumerate(parts.pairs)
-        ],
-        "atProbe": [variance_traces(parts, at) for at in range(len(parts.steps))],
-        "figures": {"bars": variance_spec(ROLES), "share": axis_share_spec(parts, ROLES)},
+        "about": about,
+        "words": [_parts_words(parts, at, bars[at].parts[0].words) for at in probes],
+        "bars": book(list(map(plotly_spec, bars))),
+        "share": plotly_spec(share),
+        "shareWords": "Line chart over training of the share of the variance on the axis. "
+        f"Latest: {', '.join(latest)}.",
     }
 
 
-def _view_data(
-    run: Run, view: View, stack: PairStack | None, max_probes: int, read_matrix: ReadMatrix
-) -> dict[str, Any]:
-    first, last = run.records[0], run.records[-1]
-    numbers = few_shot(run, view, max_probes=max_probes)
-    variance = variance_parts(run, view, max_probes=max_probes, read_matrix=read_matrix)
-    return {
-        "encoder": view.encoder,
-        "task": view.task,
-        "pairs": len(view.classes) * (len(view.classes) - 1),
-        "resolved": _number(last.scalars.get(f"{view.prefix}/resolved_pairs")),
-        "startStep": first.step,
-        "calibrated": bool(first.uncalibrated),
-        "averages": [_average_data(run, view, average) for average in recorded_averages(run, view)],
-        "fewShot": None if numbers is None else _few_shot_data(numbers),
-        "variance": None if variance is None else _variance_data(variance),
-        "stack": None if stack is None else _stack_data(run, view, stack),
-    }
+def _about(view: View, names: Sequence[str]) -> str:
+    several = f"the {', '.join(names[:-1])} and {names[-1]} pairs of classes"
+    return (
+        f"Within-class variance of {several if len(names) > 1 else 'the only pair of classes'} of "
+        f"task “{view.task}” by directional CDNV: on the decision axis, in the widest direction "
+        "orthogonal to it, in the next 9, the next 90, and in all others."
+    )
 
 
-def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
-    drawn = curves(run, view, average)
-    values = (drawn.cdnv, drawn.directional_cdnv)
-    return {
-        "name": average,
-        "start": [_number(series[0]) for series in values],
-        "now": [_number(series[-1]) for series in values],
-        "figure": collapse_spec(drawn, ROLES),
-    }
-
-
-def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
-    columns = range(len(numbers.shots))
-    tables = {str(name): table for name, table in numbers.values.items()}
-    tables |= {"se": numbers.error_se, "low": numbers.low, "high": numbers.high}
-    return {
-        "shots": numbers.shots,
-        "shown": numbers.shots[numbers.middle],
-        "chance": numbers.chance,
-        "target": numbers.target,
-        "needed": _number(numbers.needed[-1]),
-        "asked": numbers.asked,
-        "steps": numbers.steps.tolist(),
-        "labels": numbers.labels,
-        "values": {name: [_digits(row) for row in table] for name, table in tables.items()},
-        "atProbe": shots_traces(numbers),
-        "atShots": [tightness_traces(numbers, column) for column in columns],
-        "axes": [tightness_axis(numbers, column) for column in columns],
-        "figures": {
-            "shots": shots_spec(numbers, ROLES),
-            "training": tightness_spec(numbers, ROLES),
-        },
-    }
-
-
-def _stack_data(run: Run, view: View, stack: PairStack) -> dict[str, Any]:
-    classes = [view.classes[index] for index in stack.chosen]
-    records = [run.records[position] for position in stack.positions]
-    metrics: dict[str, Any] = {
-        metric: {
-            "bounds": stack.bounds[metric],
-            "codes": base64.b64encode(stack.codes[metric].astype("<u2").tobytes()).decode(),
-            "figure": pair_spec(classes, metric, stack.bounds[metric], ROLES),
-        }
-        for metric in METRICS
-    }
-    return {
-        "classes": classes,
-        "chosen": stack.chosen,
-        "allClasses": len(view.classes),
-        "steps": [record.step for record in records],
-        "labels": [moment(record) for record in records],
-        "probes": len(run.records),
-        **metrics,
-    }
-
-
-def _number(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _digits(values: Iterable[float], digits: int = 6) -> list[float | None]:
-    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values]
-
-
-def _ending(scalars: Mapping[str, float], ending: str) -> float | None:
-    return _number(next((v for key, v in scalars.items() if key.endswith(ending)), None))
+def _parts_words(parts: VarianceParts, at: int, shares: Sequence[str]) -> str:
+    rows = zip(parts.names(at), parts.pairs[at], shares, strict=True)
+    told = [f"{name} pair, {a} and {b}: {share} on the axis" for name, (a, b), share in rows]
+    return f"Stacked bars at {parts.labels[at]}. {'; '.join(told)}."

@@ -7,7 +7,8 @@ from typing import Any
 
 from dnc_lightning.records.archives import ReadMatrix
 from dnc_lightning.records.store import Run
-from dnc_lightning.reporting.charts.values import Matrix, chart_of
+from dnc_lightning.reporting.charts.general import chart_of
+from dnc_lightning.reporting.charts.values import Matrix
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.read.series import Further, further, grouped
 from dnc_lightning.reporting.words import change, in_digits, sentence
@@ -34,17 +35,19 @@ def _entry(found: Further) -> dict[str, Any]:
         "when": chart.shown if isinstance(chart, Matrix) else "",
         "figure": plotly_spec(chart),
         "now": None,
+        "detail": [],
     }
     if len(tracks) != 1:
         return entry
     (track,) = tracks
     moved = change(track.first, track.last, series)
+    text = moved.text if len(track.steps) > 1 else ""
+    hint = None if moved.better is None else "better" if moved.better else "worse"
     return entry | {
         "title": track.title,
         "now": in_digits(track.last, series.digits, series.unit),
-        "moved": moved.text if len(track.steps) > 1 else "",
-        "better": moved.better,
-        "since": _since(found),
+        "detail": [[text, "down" if moved.better else ""], f" {_since(found)}"],
+        "hint": hint and f"{hint} than at the first probe",
     }
 
 

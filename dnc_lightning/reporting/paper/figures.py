@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dnc_lightning.reporting.charts.values import Chart, GroupedBars, Matrix
+from dnc_lightning.reporting.charts.bars import GroupedBars
+from dnc_lightning.reporting.charts.values import Chart, Matrix
 from dnc_lightning.reporting.compare.pictures import (
     BESIDE,
     Compared,

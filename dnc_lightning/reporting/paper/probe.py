@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.records.store import Record, Run
-from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule, chart_of
+from dnc_lightning.reporting.charts.general import chart_of
+from dnc_lightning.reporting.charts.values import Chart, Matrix, Rule
 from dnc_lightning.reporting.compare.pictures import errors, together
 from dnc_lightning.reporting.compare_runs import Method, Named
 from dnc_lightning.reporting.draw.axes import padded
-from dnc_lightning.reporting.draw.look import ramp, shade_ticks, shades
+from dnc_lightning.reporting.draw.look import shade_ticks, shades
 from dnc_lightning.reporting.draw.matplotlib import draw
 from dnc_lightning.reporting.paper.figures import RC
 from dnc_lightning.reporting.read.declared import declared
@@ -132,7 +133,7 @@ def matrix_picture(chart: Matrix) -> Pixels:
             else:
                 write(LEFT - GAP, TOP + middle, text, 7, ha="right", va="center")
     picture = pixels(figure)
-    plain = LinearSegmentedColormap.from_list("ramp", list(ramp(chart, LIGHT)))
+    plain = LinearSegmentedColormap.from_list("ramp", list(LIGHT.ramp(chart.role)))
     colours = plain.with_extremes(bad=LIGHT.sunken)
     cells = colours(np.ma.masked_invalid((heights - low) / (high - low)), bytes=True)[..., :3]
     rows, columns = (np.arange(SIDE) * count // SIDE for count in heights.shape)

@@ -10,13 +10,10 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-
 from dnc_lightning.records.files import member_of, open_archive
 from dnc_lightning.records.store import EXAMPLES_FILE
-from dnc_lightning.reporting.read.views import UNDEFINED, PairStack
+from dnc_lightning.reporting.read.views import WORST_PAIRS, PairStack
 
-WORST_PAIRS = 10  # rows of a page's table
 JPEG = b"\xff\xd8\xff"  # what such an image begins with
 PAGE_CHARACTERS = 1_000_000  # of all examples of a page in base64
 
@@ -27,44 +24,29 @@ def member(task: str, index: int) -> str:
 
 
 def named_classes(stacks: Iterable[PairStack], rows: int = WORST_PAIRS) -> list[int]:
-    """Return the classes in the tables of the worst pairs.
+    """Return the classes in the tables of the worst pairs, as several encoders see one task.
 
-    Args:
-        stacks: Pair matrices of one task, as several encoders see it.
-        rows: Of each table.
-
-    Returns:
-        Distinct indices of classes: those of the latest probe, which a page opens with, from the
-        worst pair on; then those of all other probes, the most frequent first.
+    First those of the latest probe, which a page opens with, from the worst pair on; then those of
+    all other probes, the most frequent first.
     """
     latest: list[int] = []
     counts: Counter[int] = Counter()
     for stack in stacks:
-        tables = [_table(stack, at, rows) for at in range(len(stack.positions))]
+        tables = [
+            [stack.chosen[place] for pair in stack.worst(at, rows) for place in pair]
+            for at in range(len(stack.positions))
+        ]
         counts.update(chain.from_iterable(tables))
         latest += tables[-1]
     return list(dict.fromkeys([*latest, *(index for index, _ in counts.most_common())]))
 
 
-def _table(stack: PairStack, at: int, rows: int) -> list[int]:
-    """Classes of the worst pairs at one probe, ties in the order of the page's script."""
-    codes = stack.codes["directional_cdnv"][at].astype(np.int64)
-    np.fill_diagonal(codes, UNDEFINED)
-    flat = codes.ravel()
-    worst = np.argsort(-flat, kind="stable")[:rows]
-    pairs = np.stack(np.unravel_index(worst[flat[worst] != UNDEFINED], codes.shape), axis=1)
-    return [stack.chosen[place] for place in pairs.ravel()]
-
-
 def read_examples(
     folder: Path, wanted: Mapping[str, Sequence[int]], *, most: int = PAGE_CHARACTERS
 ) -> dict[str, dict[int, str]]:
-    """Read examples of classes from a run folder, while they fit.
+    """Read examples of classes from a run folder, as far as they fit into `most` characters.
 
-    Args:
-        folder: The run folder.
-        wanted: Task -> classes, the most important first; the tasks take turns.
-        most: Characters that all of them together may have.
+    `wanted` names the classes of each task, the most important first; the tasks take turns.
 
     Returns:
         Task -> class -> a JPEG in base64, of those that are there and undamaged.

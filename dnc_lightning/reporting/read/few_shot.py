@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnc_lightning.records.store import Record, Run
-from dnc_lightning.reporting.read.views import View, moment, thinned
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.read.views import View, moments, table, thinned
 from dnc_lightning.series import chance
 
 Series = Literal["few_shot_error", "certificate", "joint", "theorem_4_1", "luthra_2025"]
@@ -54,15 +53,10 @@ class FewShot:
 
 
 def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
-    """Gather the few-shot numbers of one view.
+    """Gather the few-shot numbers of one view at those probes that hold any; None if none does.
 
-    Args:
-        run: The run; its header names the "shots", and may name "ways" and "target_error".
-        view: Encoder and task.
-        max_probes: Most probes to keep, thinned evenly; the first and the last always stay.
-
-    Returns:
-        The numbers of those probes that hold any, or None if no probe does.
+    The run's header names the "shots", and may name "ways" and "target_error". At most `max_probes`
+    are kept, thinned evenly.
     """
     shots = sorted({int(m) for m in run.header.get("shots") or ()})
     keys = {f"{view.prefix}/{name}/{m}" for name in SERIES for m in shots}
@@ -74,24 +68,21 @@ def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
     shots = [m for m in shots if any(f"{view.prefix}/{name}/{m}" in held for name in SERIES)]
     needed = f"{view.prefix}/shots_needed"
 
-    def table(name: str) -> NDArray[np.float64]:
-        return _table(records, [f"{view.prefix}/{name}/{m}" for m in shots])
+    steps, labels = moments(records)
+
+    def by_shots(name: str) -> NDArray[np.float64]:
+        return table(records, [f"{view.prefix}/{name}/{m}" for m in shots])
 
     return FewShot(
         shots=tuple(shots),
-        steps=np.array([record.step for record in records], dtype=np.int64),
-        labels=tuple(moment(record) for record in records),
+        steps=steps,
+        labels=labels,
         chance=chance(run.header.get("ways"), len(view.classes)),
         target=float(run.header.get("target_error") or TARGET_ERROR),
-        values={name: table(name) for name in SERIES},
-        error_se=table(ERROR_SE),
-        low=table(LOW),
-        high=table(HIGH),
-        needed=_table(records, [needed])[:, 0],
+        values={name: by_shots(name) for name in SERIES},
+        error_se=by_shots(ERROR_SE),
+        low=by_shots(LOW),
+        high=by_shots(HIGH),
+        needed=table(records, [needed])[:, 0],
         asked=needed in records[-1].scalars,
     )
-
-
-def _table(records: Sequence[Record], keys: Sequence[str]) -> NDArray[np.float64]:
-    rows = [[record.scalars.get(key, math.nan) for key in keys] for record in records]
-    return np.array(rows, dtype=np.float64).reshape(len(records), len(keys))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from dnc_lightning.records.declarations import further_declarations, is_drawn, m
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.read.places import Place, along, classes_of, expanded, places
 from dnc_lightning.reporting.read.tasks import ACROSS
-from dnc_lightning.reporting.read.views import moment, thinned
+from dnc_lightning.reporting.read.views import moments, table, thinned
 from dnc_lightning.series import FURTHER, PAIR, SHOTS, Series
 
 Kind = Literal["line", "lines", "curve", "matrix"]
@@ -146,17 +145,18 @@ def _numbers(
     having = [record for record in records if not record.scalars.keys().isdisjoint(full)]
     if not having:
         return None
-    values = np.array([[r.scalars.get(key, math.nan) for key in full] for r in having])
+    values = table(having, full)
     several = SHOTS in series.key or PAIR in series.key or len(keys) > 1
     kind: Kind = "line"
     if several:
         kind = "curve" if SHOTS in series.key and PAIR not in series.key else "lines"
+    steps, labels = moments(having)
     return Further(
         series=series,
         place=place,
         kind=kind,
-        steps=np.array([record.step for record in having], dtype=np.int64),
-        labels=tuple(moment(record) for record in having),
+        steps=steps,
+        labels=labels,
         values=values if several else values[:, 0],
         names=(tuple(list(keys.values())[:MOST_LINES]),) if several else (),
         references=tuple(_references(series, place, header, having)),
@@ -171,7 +171,7 @@ def _references(
             yield reference.name, found
         elif reference.key is not None:
             key = place.prefix + reference.key
-            values = np.array([record.scalars.get(key, math.nan) for record in records])
+            values = table(records, [key])[:, 0]
             if np.isfinite(values).any():
                 yield reference.name, values
 
@@ -193,12 +193,13 @@ def _array(
     same = first[0] is last[0] or first[1].shape != last[1].shape
     ends = [last] if same else [first, last]
     kept, stack = [record for record, _ in ends], np.stack([array for _, array in ends])
+    steps, labels = moments(kept)
     return Further(
         series=series,
         place=place,
         kind="matrix" if len(series.axes) == 2 else "curve",
-        steps=np.array([record.step for record in kept], dtype=np.int64),
-        labels=tuple(moment(record) for record in kept),
+        steps=steps,
+        labels=labels,
         values=stack.astype(np.float64),
         names=tuple(
             along(axis, size, place, run.header)
@@ -233,9 +234,7 @@ def _undeclared(
     elsewhere = Place("probe", None, None, "")
     longest = [*sorted(spots, key=lambda spot: -len(spot.prefix)), elsewhere]
     for key in keys:
-        place = next(
-            (s for s in longest if key.startswith(s.prefix)), Place("probe", None, None, "")
-        )
+        place = next(spot for spot in longest if key.startswith(spot.prefix))
         below = key.removeprefix(place.prefix)
         if below and not is_drawn(place.scope, below):
             stem, _, name = below.rpartition("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,8 +15,9 @@ from dnc_lightning.reporting.read.views import (
     AVERAGES,
     METRICS,
     View,
-    moment,
+    moments,
     recorded_averages,
+    table,
     thinned,
     unique_names,
 )
@@ -64,16 +64,10 @@ class VarianceParts:
 
 
 def task_pairs(run: Run, shown: Sequence[View], *, max_values: int) -> TaskPairs | None:
-    """Gather what was recorded of the tasks of one encoder together.
+    """Gather what was recorded of the tasks of one encoder, whose views are `shown`, together.
 
-    Args:
-        run: The run.
-        shown: The views of one encoder.
-        max_values: Most numbers to keep of all pairs; probes are thinned evenly, the first and
-            the last always stay.
-
-    Returns:
-        The numbers, or None for one task or where no record has any.
+    At most `max_values` numbers of pairs are kept, of evenly thinned probes. None for one task, or
+    where no record has any.
     """
     if len(shown) < 2:
         return None
@@ -86,24 +80,25 @@ def task_pairs(run: Run, shown: Sequence[View], *, max_values: int) -> TaskPairs
     keep = max(2, max_values // (3 * len(pairs)))
     records = [run.records[i] for i in thinned(list(range(len(run.records))), keep)]
 
-    def table(part: str) -> Table:
-        return _table(records, [f"{name}/{part}" for name in names])
+    def by_pairs(part: str) -> Table:
+        return table(records, [f"{name}/{part}" for name in names])
 
     averages = [a for a in AVERAGES if any(a in recorded_averages(run, view) for view in shown)]
+    steps, labels = moments(records)
     return TaskPairs(
         encoder=shown[0].encoder,
         tasks=tuple(unique_names(tasks)),
         pairs=tuple(pairs),
-        steps=np.array([record.step for record in records], dtype=np.int64),
-        labels=tuple(moment(record) for record in records),
-        abs_cos=table("abs_cos"),
-        largest=table("abs_cos_max"),
-        bound=table("bound"),
-        dependence=_last(table("dependence")),
-        floor=float(_last(_table(records, [f"{base}/floor"]))[0]),
+        steps=steps,
+        labels=labels,
+        abs_cos=by_pairs("abs_cos"),
+        largest=by_pairs("abs_cos_max"),
+        bound=by_pairs("bound"),
+        dependence=_last(by_pairs("dependence")),
+        floor=float(_last(table(records, [f"{base}/floor"]))[0]),
         curves={
             average: {
-                metric: _table(records, [f"{v.prefix}/{metric}{AVERAGES[average]}" for v in shown])
+                metric: table(records, [f"{v.prefix}/{metric}{AVERAGES[average]}" for v in shown])
                 for metric in METRICS
             }
             for average in averages
@@ -116,14 +111,8 @@ def variance_parts(
 ) -> VarianceParts | None:
     """Gather where the variance of a view's best, median and worst pair of classes lies.
 
-    Args:
-        run: The run.
-        view: Encoder and task.
-        max_probes: Most probes to keep, thinned evenly; the first and the last always stay.
-        read_matrix: How to read one matrix of a record; default `read_one(run)`.
-
-    Returns:
-        The parts at those probes that hold any, or None if no probe does.
+    At most `max_probes` of those that hold any are kept, thinned evenly; None if none does.
+    `read_matrix` reads one matrix of a record, default `read_one(run)`.
     """
     shares = [f"{view.prefix}/axis_share/{name}" for name in EXTREMES]
     having = [r for r in run.records if r.matrices is not None and shares[0] in r.scalars]
@@ -133,10 +122,11 @@ def variance_parts(
     if not read:
         return None
     records = [record for record, _ in read]
-    values = _table(records, shares)
+    values = table(records, shares)
+    steps, labels = moments(records)
     return VarianceParts(
-        steps=np.array([record.step for record in records], dtype=np.int64),
-        labels=tuple(moment(record) for record in records),
+        steps=steps,
+        labels=labels,
         pairs=tuple(pairs for _, (pairs, _) in read),
         parts=tuple(parts for _, (_, parts) in read),
         shares={name: values[:, k] for k, name in enumerate(EXTREMES)},
@@ -160,11 +150,6 @@ def _read(
     steps = np.diff(np.column_stack([top, total]), axis=1).clip(min=0)
     pairs = tuple((view.classes[a], view.classes[b]) for a, b in chosen)
     return pairs, np.column_stack([axis, top[:, 0], steps])
-
-
-def _table(records: Sequence[Record], keys: Sequence[str]) -> Table:
-    rows = [[record.scalars.get(key, math.nan) for key in keys] for record in records]
-    return np.array(rows, dtype=np.float64).reshape(len(records), len(keys))
 
 
 def _last(table: Table) -> Table:

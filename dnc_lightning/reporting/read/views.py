@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from dnc_lightning.reporting.theme import Metric
 METRICS: tuple[Metric, Metric] = ("cdnv", "directional_cdnv")
 AVERAGES = {"mean": "", "median": "_median", "unbiased": "_unbiased"}  # name -> key suffix
 SMALLEST_SPAN = 0.3  # decades of a colour scale: less would blow rounding up into a picture
+WORST_PAIRS = 10  # rows of a page's table
 UNDEFINED, ZERO, LOWEST, HIGHEST = 0, 1, 2, 65535  # codes of a quantised matrix
 
 
@@ -53,6 +55,23 @@ class PairStack:
     codes: dict[Metric, NDArray[np.uint16]]  # each [K, C', C']
     bounds: dict[Metric, tuple[float, float]]  # log10 of the smallest and largest positive value
 
+    def values(self, metric: Metric, at: Any) -> NDArray[np.float64]:
+        """Return what the codes at an index say, nan where undefined."""
+        codes, (low, high) = self.codes[metric][at].astype(np.float64), self.bounds[metric]
+        logs = low + (codes - LOWEST) / (HIGHEST - LOWEST) * (high - low)
+        return np.select([codes == UNDEFINED, codes == ZERO], [np.nan, 0.0], 10.0**logs)
+
+    def worst(self, at: int, count: int = WORST_PAIRS) -> list[tuple[int, int]]:
+        """Return the ordered pairs of largest directional CDNV, as places in `chosen`."""
+        codes = self.codes["directional_cdnv"][at].astype(np.int64)
+        np.fill_diagonal(codes, UNDEFINED)
+        flat = codes.ravel()
+        least = np.partition(flat, -count)[-count] if count < len(flat) else UNDEFINED
+        large = np.flatnonzero((flat >= least) & (flat != UNDEFINED))
+        order = large[np.argsort(-flat[large], kind="stable")][:count]
+        rows, columns = np.unravel_index(order, codes.shape)
+        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
 
 def views(run: Run) -> list[View]:
     """Return every encoder and task of a run, in the header's order."""
@@ -66,45 +85,34 @@ def views(run: Run) -> list[View]:
 
 def recorded_averages(run: Run, view: View) -> list[str]:
     """Return the keys of `AVERAGES` that some record of the run holds."""
-    return [
-        average
-        for average, suffix in AVERAGES.items()
-        if any(
-            f"{view.prefix}/{metric}{suffix}" in record.scalars
-            for record in run.records
-            for metric in METRICS
-        )
-    ]
+    held = {key for record in run.records for key in record.scalars}
+    prefixes = [f"{view.prefix}/{metric}" for metric in METRICS]
+    return [name for name, suffix in AVERAGES.items() if any(p + suffix in held for p in prefixes)]
 
 
 def curves(run: Run, view: View, average: str) -> Curves:
-    """Gather one view's curves.
+    """Gather one view's curves by a key of `AVERAGES`, nan where a record lacks the value."""
+    keys = [f"{view.prefix}/{metric}{AVERAGES[average]}" for metric in METRICS]
+    before = next((record for record in run.records if keys[0] in record.uncalibrated), None)
+    steps, labels = moments(run.records)
+    cdnv, directional = table(run.records, keys).T
+    uncalibrated = None
+    if before is not None:
+        first, second = (before.uncalibrated.get(key, math.nan) for key in keys)
+        uncalibrated = before.step, first, second
+    return Curves(steps, labels, cdnv, directional, uncalibrated)
 
-    Args:
-        run: The run.
-        view: Encoder and task.
-        average: A key of `AVERAGES`.
 
-    Returns:
-        Curves over every record of the run, nan where a record lacks the value.
-    """
-    cdnv, directional = (f"{view.prefix}/{metric}{AVERAGES[average]}" for metric in METRICS)
-    before = next((record for record in run.records if cdnv in record.uncalibrated), None)
-    return Curves(
-        steps=np.array([record.step for record in run.records], dtype=np.int64),
-        labels=tuple(moment(record) for record in run.records),
-        cdnv=np.array([record.scalars.get(cdnv, math.nan) for record in run.records]),
-        directional_cdnv=np.array(
-            [record.scalars.get(directional, math.nan) for record in run.records]
-        ),
-        uncalibrated=None
-        if before is None
-        else (
-            before.step,
-            before.uncalibrated[cdnv],
-            before.uncalibrated.get(directional, math.nan),
-        ),
-    )
+def table(records: Sequence[Record], keys: Sequence[str]) -> NDArray[np.float64]:
+    """Return numbers by record and key, [K, keys], nan where a record lacks one."""
+    rows = [[record.scalars.get(key, math.nan) for key in keys] for record in records]
+    return np.array(rows, dtype=np.float64).reshape(len(records), len(keys))
+
+
+def moments(records: Sequence[Record]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the steps of probes, and when they ran in words."""
+    steps = np.array([record.step for record in records], dtype=np.int64)
+    return steps, tuple(moment(record) for record in records)
 
 
 def moment(record: Record) -> str:
@@ -130,18 +138,14 @@ def pair_stack(
     max_classes: int,
     read_matrix: ReadMatrix | None = None,
 ) -> PairStack | None:
-    """Read, thin and quantise the pair matrices of one view.
+    """Read, thin and quantise the pair matrices of one view; None where no record has any.
 
     Args:
         run: The run.
         view: Encoder and task.
-        max_values: Most matrix entries to keep over all probes and both metrics; the first and the
-            last probe always stay, the others are thinned evenly.
+        max_values: Most matrix entries to keep over all probes and both metrics.
         max_classes: Most classes to keep: those of the worst pairs of the last probe.
         read_matrix: How to read one matrix of a record; default `read_one(run)`.
-
-    Returns:
-        The stack, or None if no record has readable matrices of this view.
     """
     having = [i for i, record in enumerate(run.records) if record.matrices is not None]
     matrix_of = read_matrix or read_one(run)
@@ -181,17 +185,10 @@ def _matrices(
 
 
 def worst_classes(matrix: NDArray[np.floating], count: int) -> list[int]:
-    """Choose the classes of the worst pairs.
+    """Return at most `count` classes of the worst pairs of [C, C], rising indices.
 
     A class counts by the largest entry of its row and column, so the `count // 2` worst pairs keep
     both of their classes.
-
-    Args:
-        matrix: [C, C], nan where undefined.
-        count: Most classes to choose.
-
-    Returns:
-        Class indices in rising order, all of them if there are at most `count`.
     """
     filled = np.where(np.isfinite(matrix), matrix, -1.0)
     score = np.maximum(filled.max(axis=0), filled.max(axis=1))
