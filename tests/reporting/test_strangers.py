@@ -383,5 +383,5 @@ def test_a_name_with_markup_shows_as_itself(run: Path, tmp_path: Path) -> None:
     """Plotly reads some HTML in its texts, so that "a<b>c" would show as "ac"."""
     edit_header(run, tasks={"colour": ["a<b>c", "d&lt;", "e", "f"], "shape": ["g", "h"]})
     page = write_report(run, tmp_path / "page.html").read_text()
-    assert "a&lt;b>c" in page
+    assert "a&lt;b&gt;c" in page
     assert "d&amp;lt;" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from html import escape, unescape
 from typing import Any
 
 from dnc_lightning.reporting.optional import require
@@ -109,10 +110,12 @@ def nothing_to_draw(theme: Theme) -> dict[str, Any]:
 
 
 def name_ticks(names: Sequence[str]) -> dict[str, Any]:
-    """Return the ticks of an axis of names, as many as have room."""
+    """Return the ticks of an axis of names that are escaped already, as many as have room."""
     every = math.ceil(max(1, len(names)) / MOST_TICKS)
     ticks = {"tickvals": list(range(0, len(names), every)), "showgrid": False}
-    return ticks | {"ticktext": [cut(name) for name in names[::every]]}
+    return ticks | {
+        "ticktext": [escape(cut(unescape(name)), quote=False) for name in names[::every]]
+    }
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +40,7 @@ def plotly_spec(chart: Chart | Matrix | Bars, theme: Theme = ROLES) -> dict[str,
         chart: What to draw.
         theme: Colours; by default the names of those of the page's own.
     """
+    chart = literal(chart)
     if isinstance(chart, Matrix):
         return heatmap(chart, theme)
     if isinstance(chart, Bars):
@@ -60,6 +63,17 @@ def plotly_spec(chart: Chart | Matrix | Bars, theme: Theme = ROLES) -> dict[str,
     return {"data": drawn, "layout": layout}
 
 
+def literal(value: Any) -> Any:
+    """Return a chart whose texts plotly, which reads some HTML in them, shows as they are."""
+    if isinstance(value, str):
+        return escape(value, quote=False)
+    if isinstance(value, tuple):
+        return tuple(map(literal, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: literal(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
 def side_by_side(left: Chart, right: Chart, theme: Theme = ROLES) -> dict[str, Any]:
     """Return two charts of the same lines and axes in one frame, with one legend and their titles.
 
@@ -72,7 +86,7 @@ def side_by_side(left: Chart, right: Chart, theme: Theme = ROLES) -> dict[str, A
     layout["xaxis"] |= {"domain": [0, PANEL]}
     layout.setdefault("annotations", []).extend(
         {
-            "text": f"<b>{chart.title}</b>",
+            "text": f"<b>{literal(chart.title)}</b>",
             "x": 1,
             "y": 1,
             "xref": f"x{number} domain",
