@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dnc_lightning.records.files import MEBIBYTE, read_regular
-from dnc_lightning.records.schema import RECORD, checked, parse, short
+from dnc_lightning.records.schema import FAR, RECORD, checked, parse, short
 
 VERSION = 1
 MOST_OF_A_FILE = 256 * MEBIBYTE
@@ -119,7 +118,7 @@ def _record_from(content: object) -> Record:
 
 
 def record_line(record: Record) -> bytes:
-    """Format a record; what is not finite becomes null."""
+    """Format a record; what is not finite, or larger than `FAR`, becomes null."""
     content = {
         "version": VERSION,
         **vars(record),
@@ -138,4 +137,4 @@ def to_json(content: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) <= FAR else None

@@ -18,6 +18,9 @@ Check = Callable[[object], Any]
 LARGEST = 2**53
 """Of a count: what a float64 holds exactly."""
 
+FAR = 1e100
+"""Of a number: its square and its inverse are numbers too. Nothing that is measured comes near."""
+
 # Control characters, direction marks, half surrogates; not a tab and a new line.
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -61,14 +64,11 @@ def flag(value: object) -> bool:
 
 
 def number(value: object) -> float:
-    """A finite number; null is nan."""
+    """A number of at most `FAR` in size, null is nan; 0 where it is closer to 0 than 1 / `FAR`."""
     if value is None:
         return math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
-        try:
-            return float(value)
-        except OverflowError:
-            pass
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FAR:
+        return float(value) if abs(value) >= 1 / FAR else 0.0
     raise _unexpected("a number or null", value)
 
 

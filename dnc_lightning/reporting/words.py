@@ -76,7 +76,6 @@ def bound_words(bound: float) -> str:
     """Return a bound's three digits, or whole part, rounded up: it must stay true as printed."""
     if not 0 < bound < 100:
         return f"{math.ceil(bound - 1e-6):,}" if bound < 1e6 else f"{bound:.1e}"
-    bound = max(bound, 1e-300)  # its scale is a float too
     scale = 10.0 ** (2 - math.floor(math.log10(bound)))
     return f"{math.ceil(bound * scale - 1e-6) / scale:.3g}"
 

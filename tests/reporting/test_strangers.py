@@ -134,6 +134,7 @@ def test_a_damaged_header_is_named_and_the_other_run_is_shown(
         ({"scalars": [1]}, "scalars: expected an object.*got list of 1"),
         ({"scalars": {"probe/a": "nan"}}, "scalars.probe/a: expected a number or null, got 'nan'"),
         ({"scalars": {"probe/a": 10**400}}, "got a huge number"),
+        ({"scalars": {"probe/a": -1e101}}, "expected a number or null, got -1e.101"),
         ({"notes": "abc"}, "notes: expected a list"),
         ({"time": "now"}, "time: expected a number"),
     ],
@@ -377,6 +378,16 @@ def test_hostile_folders_take_less_than_a_gigabyte_and_twenty_seconds(
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert int(done.stdout.splitlines()[-1]) < 1024
+
+
+@pytest.mark.browser
+def test_names_with_markup_are_seen_as_they_are(open_page: Callable[..., Any]) -> None:
+    names = ["a<b>c", "d&lt;e", "<i>" * 9]
+    page = open_page(tasks={"label": names}, records=2)
+    ticks = page(
+        "return [...document.querySelectorAll('#cdnv .xtick text')].map((t) => t.textContent)"
+    )
+    assert ticks == [*names[:2], "<i><i><i><i><i>…"]
 
 
 def test_a_name_with_markup_shows_as_itself(run: Path, tmp_path: Path) -> None:
