@@ -212,8 +212,9 @@ class ProbeCallback(RunState):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the record of the end the overhead of all, its own writing and pages included."""
         if stage == "fit" and self._ended_:
-            overhead = {f"{self.name}/overhead": self.meter_.cost().overhead}
-            self._tell(self._recorder_.amend(overhead))
+            self.scores_[f"{self.name}/overhead"] = self.meter_.cost().overhead
+            show_to_callbacks(trainer, self.engine_, self.scores_)
+            self._tell(self._recorder_.amend(self.scores_))
         self.meter_.stop()
         super().teardown(trainer, pl_module, stage)
 

@@ -49,8 +49,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_regular(path: Path, most: int) -> bytes:
-    """Read a file that strangers may have put there.
+def check_regular(path: Path, most: int) -> None:
+    """Look at a file that strangers may have put there, before it is opened.
 
     Raises:
         OSError: It cannot be read, or is a device, a pipe or a folder.
@@ -63,7 +63,6 @@ def read_regular(path: Path, most: int) -> bytes:
         raise ValueError(
             f"expected at most {most // MEBIBYTE} MB in {path}, got {found.st_size // MEBIBYTE} MB"
         )
-    return path.read_bytes()
 
 
 def open_archive(folder: Path, name: str) -> zipfile.ZipFile:

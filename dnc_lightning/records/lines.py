@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
-from dnc_lightning.records.files import MEBIBYTE, read_regular
+from dnc_lightning.records.files import MEBIBYTE, check_regular
 from dnc_lightning.records.schema import FAR, RECORD, checked, parse, short
 
 VERSION = 1
 MOST_OF_A_FILE = 256 * MEBIBYTE
 MOST_OF_A_LINE = 8 * MEBIBYTE
+MOST_NUMBERS = 4_000_000  # of all records
+MOST_DAMAGED = 10_000  # lines
 MOST_PROBLEMS = 20  # that are named one by one
 
 
@@ -41,28 +43,42 @@ def read_lines(path: Path) -> tuple[list[Record], list[str]]:
     """
     records: list[Record] = []
     problems: list[str] = []
-    lines = read_regular(path, MOST_OF_A_FILE).splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = parse(line) if len(line) <= MOST_OF_A_LINE else None
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            cut_short = number == len(lines) and not line.endswith(b"\n")
-            why = "was cut short (the run was stopped while writing)" if cut_short else "is damaged"
-        else:
-            if isinstance(version := content.get("version"), int):
-                check_version(version, path)
-            try:
-                records.append(_record_from(content))
+    numbers = damaged = 0
+    check_regular(path, MOST_OF_A_FILE)
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MOST_OF_A_LINE), b""), start=1):
+            if damaged > MOST_DAMAGED or numbers > MOST_NUMBERS:
+                problems.append(f"{path.name}: what follows line {number - 1:,} is not read")
+                break
+            read = _read_line(line, path)
+            if isinstance(read, Record):
+                records.append(read)
+                numbers += len(read.scalars) + len(read.uncalibrated)
                 continue
-            except ValueError as error:
-                why = f"is damaged ({error})"
-        problems.append(f"{path.name}, line {number}, {why}: left out")
-    if len(problems) > MOST_PROBLEMS:
-        more = len(problems) - MOST_PROBLEMS
-        problems[MOST_PROBLEMS:] = [f"{path.name}: {more:,} more lines are left out"]
+            damaged += 1
+            if damaged <= MOST_PROBLEMS:
+                problems.append(f"{path.name}, line {number}, {read}: left out")
+    if damaged > MOST_PROBLEMS:
+        more = damaged - MOST_PROBLEMS
+        problems.insert(MOST_PROBLEMS, f"{path.name}: {more:,} more lines are left out")
     return records, problems
+
+
+def _read_line(line: bytes, path: Path) -> Record | str:
+    """A record, or what is wrong with a line that holds none."""
+    try:
+        content = parse(line)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        whole = line.endswith(b"\n")
+        return "is damaged" if whole else "was cut short (the run was stopped while writing)"
+    if isinstance(version := content.get("version"), int):
+        check_version(version, path)
+    try:
+        return _record_from(content)
+    except ValueError as error:
+        return f"is damaged ({error})"
 
 
 def read_ends(path: Path, last: int) -> tuple[Record, list[Record]]:

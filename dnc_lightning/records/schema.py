@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -105,7 +106,9 @@ def named(check: Check, most: int) -> Check:
     def check_all(value: object) -> dict[str, Any]:
         if not isinstance(value, dict) or len(value) > most:
             raise _unexpected(f"an object of at most {most:,} names", value)
-        return {plain(name): _at(f".{plain(name)}", check, item) for name, item in value.items()}
+        # Names that come again in every record are kept once.
+        names = {name: sys.intern(plain(name)) for name in value}
+        return {names[name]: _at(f".{names[name]}", check, item) for name, item in value.items()}
 
     return check_all
 

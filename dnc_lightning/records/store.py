@@ -32,8 +32,8 @@ from dnc_lightning.records.files import (
     MEBIBYTE,
     TEMPORARY_SUFFIX,
     array_in,
+    check_regular,
     open_archive,
-    read_regular,
     write_atomically,
 )
 from dnc_lightning.records.lines import (
@@ -241,9 +241,9 @@ def read_header(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If it is not readable, or was written by a newer version.
     """
     path = Path(folder) / HEADER_FILE
-    content = read_regular(path, MOST_OF_A_HEADER)
+    check_regular(path, MOST_OF_A_HEADER)
     try:
-        header = parse(content)
+        header = parse(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"expected JSON in {path}, got something else: {error}") from error
     if not isinstance(header, dict):
