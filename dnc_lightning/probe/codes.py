@@ -1,0 +1,174 @@
+"""Images in as few bytes as hold them bit by bit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CODES = 256
+"""Values that a byte can stand for."""
+
+BLOCK = 64
+"""Images that are converted at a time, so that the scratch stays small."""
+
+
+class DoesNotFitError(Exception):
+    """The images would take more bytes than they may."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(nbytes)
+        self.nbytes = nbytes
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Scale uint8 images to [0, 1] as torchvision's ToTensor does; leave floats alone."""
+    if images.dtype != torch.uint8:
+        return images
+    # By a tensor: CUDA multiplies by the reciprocal of a number, which rounds otherwise.
+    return images / torch.full((), 255.0, device=images.device)
+
+
+def decode(codes: Tensor, table: Tensor) -> Tensor:
+    """Look up images [N, C, H, W] float32 from codes [N, C, H, W] uint8 and table [C, 256]."""
+    images = torch.empty(codes.shape, dtype=table.dtype, device=codes.device)
+    for channel, values in enumerate(table):
+        own = codes[:, channel]
+        images[:, channel] = values.index_select(0, own.flatten().int()).view(own.shape)
+    return images
+
+
+class Shelf:
+    """Takes up a known number of images one after the other, and keeps them exactly.
+
+    As uint8 while all are; else as bytes that index a table of each channel's values, which is what
+    pixels that were bytes and went through a transform of single pixels, such as Normalize, need;
+    and as float32 from the first image on that has a 257th value in a channel. Only the values
+    decide, so that it does not matter what made them.
+
+    Args:
+        size: Images that will come, at most.
+        limit: Bytes that they may take.
+    """
+
+    def __init__(self, size: int, limit: float) -> None:
+        self.size = size
+        self.limit = limit
+        self.count = 0
+        self.images: Tensor | None = None  # [size, C, H, W], uint8 or float32
+        self._palette: Palette | None = None
+
+    @property
+    def table(self) -> Tensor | None:
+        """[C, 256] float32, what bytes of each channel stand for; None if they are no codes."""
+        return None if self._palette is None else self._palette.table()
+
+    def put(self, image: Tensor) -> None:
+        """Take up one image [C, H, W], uint8 or float32.
+
+        Raises:
+            DoesNotFitError: all images of this kind would take more bytes than the limit.
+        """
+        if self.images is None:
+            self.images = self._empty(image, torch.uint8)
+        if self.images.dtype == torch.uint8:
+            kept: Tensor | None = image
+            if image.is_floating_point() and self._palette is None:
+                self._use_palette(len(image))
+            if self._palette is not None:
+                kept = self._palette.encode(as_float(image))
+            if kept is not None:
+                self.images[self.count] = kept
+                self.count += 1
+                return
+            self._use_floats()
+        self.images[self.count] = as_float(image)
+        self.count += 1
+
+    def _use_palette(self, channels: int) -> None:
+        assert self.images is not None
+        self._palette = Palette(channels)
+        for image in self.images[: self.count]:
+            codes = self._palette.encode(as_float(image))
+            assert codes is not None  # a channel of bytes has 256 values at most
+            image.copy_(codes)
+
+    def _use_floats(self) -> None:
+        assert self.images is not None
+        assert self.table is not None
+        table, codes, self._palette = self.table, self.images, None
+        self.images = self._empty(codes[0], torch.float32)
+        for begin in range(0, self.count, BLOCK):
+            rows = slice(begin, min(begin + BLOCK, self.count))
+            self.images[rows] = decode(codes[rows], table)
+
+    def _empty(self, image: Tensor, dtype: torch.dtype) -> Tensor:
+        nbytes = self.size * image.numel() * dtype.itemsize
+        if nbytes > self.limit:
+            raise DoesNotFitError(nbytes)
+        return torch.empty(self.size, *image.shape, dtype=dtype)
+
+
+class Palette:
+    """Up to 256 values of each channel, told apart by their bits, and bytes that stand for them."""
+
+    def __init__(self, channels: int) -> None:
+        self._channels = [_Channel() for _ in range(channels)]
+
+    def encode(self, image: Tensor) -> Tensor | None:
+        """Turn an image [C, H, W] float32 into bytes, or None if a channel has too many values."""
+        bits = image.contiguous().view(torch.int32)
+        codes = torch.empty(image.shape, dtype=torch.uint8)
+        for channel, own, into in zip(self._channels, bits, codes, strict=True):
+            found = channel.encode(own.flatten())
+            if found is None:
+                return None
+            into.copy_(found.view(own.shape))
+        return codes
+
+    def table(self) -> Tensor:
+        """[C, 256] float32; codes that nothing has stand for 0."""
+        table = torch.zeros(len(self._channels), CODES, dtype=torch.int32)
+        for row, channel in zip(table, self._channels, strict=True):
+            row[: len(channel.values)] = channel.values
+        return table.view(torch.float32)
+
+
+class _Channel:
+    """A hash table without collisions: one look-up a pixel, and one to see that it is right."""
+
+    def __init__(self) -> None:
+        self.values = torch.empty(0, dtype=torch.int32)  # by code, in order of appearance
+        self._codes = torch.zeros(1 << 16, dtype=torch.uint8)  # by hash
+        self._factor = 1
+        self._generator = torch.Generator().manual_seed(0)
+
+    def encode(self, bits: Tensor) -> Tensor | None:
+        """Codes [P] uint8 of bits [P] int32; None if these would be too many values."""
+        if not len(self.values) and not self._learn(bits):
+            return None
+        codes = self._look_up(bits)
+        new = bits[self.values.index_select(0, codes.int()) != bits]
+        if not len(new):
+            return codes
+        return self._look_up(bits) if self._learn(new) else None
+
+    def _look_up(self, bits: Tensor) -> Tensor:
+        return self._codes.index_select(0, self._hash(bits))
+
+    def _hash(self, bits: Tensor) -> Tensor:
+        return (bits * self._factor).bitwise_right_shift_(16).bitwise_and_(0xFFFF)
+
+    def _learn(self, new: Tensor) -> bool:
+        values = torch.cat([self.values, torch.unique(new)])
+        if len(values) > CODES:
+            return False
+        for _ in range(100):  # 256 values fall into 65,536 places without collision 6 times of 10
+            places = self._hash(values)
+            if len(torch.unique(places)) == len(values):
+                self.values = values
+                self._codes.zero_()
+                self._codes[places] = torch.arange(len(values), dtype=torch.uint8)
+                return True
+            drawn = int(torch.randint(1 << 30, (), generator=self._generator))
+            self._factor = 2 * drawn + 1 - (1 << 30)
+        return False

@@ -1,0 +1,188 @@
+"""Read the images of a probe in order, in this process or by the workers of a DataLoader."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import current_process, get_start_method
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dnc_lightning.probe.items import UnreadableError
+
+Read = Callable[[int], Tensor]
+"""Position in the probe set -> image [C, H, W], the same whenever and wherever it is called."""
+
+TRIED = 4
+"""Images that this process reads first: how long one takes, and what workers must get as well."""
+
+WORTH_WORKERS = 2.0
+"""Seconds of reading from which on workers, who take some time to start, are used unasked."""
+
+MOST_WORKERS = 16
+"""Workers at most that are used unasked."""
+
+CHUNK_BYTES = 4 << 20
+"""Size of what a worker sends at a time; few are under way, so that it bounds their memory."""
+
+TIMEOUT = 300.0
+"""Seconds without an image from the workers until this process goes on without them."""
+
+
+@dataclass
+class Loading:
+    """How one process reads its images.
+
+    Args:
+        workers: Processes that read; None uses up to `most` where that pays.
+        most: Processes at most that are used unasked; None for a share of the processor's cores.
+        neighbours: Processes of this machine, this one included, that read at the same time.
+    """
+
+    workers: int | None = 0
+    most: int | None = None
+    neighbours: int = 1
+    notes: list[str] = field(default_factory=list)  # what to tell about it; whoever tells it clears
+
+    def chosen(self, seconds: float) -> int:
+        """Number of workers for what would take this process `seconds` to read."""
+        if self.workers is not None:
+            return self.workers
+        if seconds < WORTH_WORKERS:
+            return 0
+        if self.most is not None:
+            return self.most
+        # Where workers begin by running the user's script, it must be written for that: not unasked
+        if get_start_method() != "fork":
+            return 0
+        share = _cores() // self.neighbours
+        return min(share, MOST_WORKERS) if share > 1 else 0
+
+
+@dataclass
+class Reader:
+    """Reads images in order; they are the same for any number of workers."""
+
+    read: Read
+    loading: Loading
+    seconds_each: float = 0.0  # that this process took to read one
+    workers: int = 0  # that were used the last time
+
+    def images(self, positions: Sequence[int]) -> Generator[Tensor | UnreadableError, None, None]:
+        """Yield the image of each position, or what is wrong with its file.
+
+        Raises:
+            ValueError: anything else that is wrong with a sample, which is named.
+        """
+        began = time.perf_counter()
+        tried = [self._one(position) for position in positions[:TRIED]]
+        self.seconds_each = (time.perf_counter() - began) / max(len(tried), 1)
+        yield from tried
+        done = len(tried)
+        self.workers = self.loading.chosen(self.seconds_each * (len(positions) - done))
+        if self.workers and done < len(positions):
+            for image in self._from_workers(positions, tried):
+                yield self._one(positions[done]) if image is None else image
+                done += 1
+        for position in positions[done:]:
+            yield self._one(position)
+
+    def _from_workers(
+        self, positions: Sequence[int], tried: Sequence[Tensor | UnreadableError]
+    ) -> Iterator[Tensor | None]:
+        """Images after the `tried` ones, up to where workers fail; None where a sample does."""
+        size = max([image.nbytes for image in tried if isinstance(image, Tensor)], default=1)
+        try:
+            loader = DataLoader(
+                _Rows(self.read, positions),
+                batch_size=min(max(CHUNK_BYTES // size, 1), 64),
+                num_workers=self.workers,
+                collate_fn=list,
+                timeout=TIMEOUT,
+                generator=torch.Generator(),  # else it draws from the state that training uses
+            )
+            row = 0
+            for chunk in loader:
+                for pixels in chunk:
+                    image = None if pixels is None else torch.from_numpy(pixels)
+                    if row >= len(tried):
+                        yield image
+                    elif not _equal(image, tried[row]):
+                        self._do_without(
+                            f"they read sample {row} of the probe otherwise than this process "
+                            "does. A data set or transform must draw from the global random "
+                            "states, or from a generator that it seeds by the index"
+                        )
+                        return
+                    row += 1
+        except Exception as error:
+            # A worker that runs the user's script again must not train in it.
+            if getattr(current_process(), "_inheriting", False):
+                raise
+            self._do_without(repr(error))
+
+    def _do_without(self, reason: str) -> None:
+        self.loading.notes.append(
+            f"Probe images are read without the {self.workers} workers: {reason}. "
+            "ProbeSet(num_workers=0) does so from the start."
+        )
+        self.workers = self.loading.workers = 0
+
+    def _one(self, position: int) -> Tensor | UnreadableError:
+        try:
+            return self.read(position)
+        except UnreadableError as error:
+            return error
+
+
+class _Rows(Dataset[NDArray[np.generic] | None]):
+    """What workers read; arrays go through a pipe, and need neither shared memory nor its files."""
+
+    def __init__(self, read: Read, positions: Sequence[int]) -> None:
+        self.read = read
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, row: int) -> NDArray[np.generic] | None:
+        try:
+            return self.read(self.positions[row]).numpy()
+        except Exception:
+            return None  # the process that asked reads it again, and has the error with its cause
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as a loader's workers do: sums over an image depend on the number of threads.
+
+    It is also faster: an image is too small for threads to wait for each other.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _equal(image: Tensor | None, tried: Tensor | UnreadableError) -> bool:
+    if image is None or not isinstance(tried, Tensor):
+        return image is None and not isinstance(tried, Tensor)
+    return image.dtype == tried.dtype and torch.equal(image, tried)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
