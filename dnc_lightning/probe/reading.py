@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_start_method
+from statistics import median_low
 
 import numpy as np
 import torch
@@ -81,9 +82,13 @@ class Reader:
         Raises:
             ValueError: anything else that is wrong with a sample, which is named.
         """
-        began = time.perf_counter()
-        tried = [self._one(position) for position in positions[:TRIED]]
-        self.seconds_each = (time.perf_counter() - began) / max(len(tried), 1)
+        tried, seconds = [], [0.0]
+        for position in positions[:TRIED]:
+            began = time.perf_counter()
+            tried.append(self._one(position))
+            seconds.append(time.perf_counter() - began)
+        # The first one may wait for much that the others find ready.
+        self.seconds_each = median_low(seconds[2:] or seconds)
         yield from tried
         done = len(tried)
         self.workers = self.loading.chosen(self.seconds_each * (len(positions) - done))
