@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dnc_lightning.probe.codes import DoesNotFitError, Shelf, as_float, decode
+from dnc_lightning.probe.codes import Coded, DoesNotFitError, Shelf, as_float, decode, floats_of
 from dnc_lightning.probe.items import UnreadableError
 from dnc_lightning.probe.memory import free_host_memory
 from dnc_lightning.probe.reading import Loading, Read, Reader, one_thread
@@ -153,13 +153,13 @@ class ImageBank:
                 batch = [_readable(image) for image in islice(images, batch_size)]
             if not batch:
                 return
-            yield torch.stack([as_float(image) for image in batch])
+            yield torch.stack(batch)
 
 
-def _readable(image: Tensor | UnreadableError) -> Tensor:
+def _readable(image: Tensor | Coded | UnreadableError) -> Tensor:
     if isinstance(image, UnreadableError):
         raise image
-    return image
+    return floats_of(image)
 
 
 def _free_device_memory(device: torch.device) -> float:

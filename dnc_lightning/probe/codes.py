@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,18 @@ def as_float(images: Tensor) -> Tensor:
     return images / torch.full((), 255.0, device=images.device)
 
 
+@dataclass(frozen=True)
+class Coded:
+    """A float image in a byte a pixel."""
+
+    codes: Tensor  # [C, H, W] uint8
+    table: Tensor  # [C, 256] float32
+
+    def decode(self) -> Tensor:
+        """The image, [C, H, W] float32."""
+        return decode(self.codes[None], self.table)[0]
+
+
 def decode(codes: Tensor, table: Tensor) -> Tensor:
     """Look up images [N, C, H, W] float32 from codes [N, C, H, W] uint8 and table [C, 256]."""
     images = torch.empty(codes.shape, dtype=table.dtype, device=codes.device)
@@ -35,6 +49,11 @@ def decode(codes: Tensor, table: Tensor) -> Tensor:
         own = codes[:, channel]
         images[:, channel] = values.index_select(0, own.flatten().int()).view(own.shape)
     return images
+
+
+def floats_of(image: Tensor | Coded) -> Tensor:
+    """One image [C, H, W] as floats."""
+    return image.decode() if isinstance(image, Coded) else as_float(image)
 
 
 class Shelf:
@@ -56,33 +75,44 @@ class Shelf:
         self.count = 0
         self.images: Tensor | None = None  # [size, C, H, W], uint8 or float32
         self._palette: Palette | None = None
+        self._last: tuple[Tensor, Tensor | None] | None = (
+            None  # a table, and its values' codes here
+        )
 
     @property
     def table(self) -> Tensor | None:
         """[C, 256] float32, what bytes of each channel stand for; None if they are no codes."""
         return None if self._palette is None else self._palette.table()
 
-    def put(self, image: Tensor) -> None:
-        """Take up one image [C, H, W], uint8 or float32.
+    def put(self, image: Tensor | Coded) -> None:
+        """Take up one image [C, H, W], uint8, float32 or coded.
 
         Raises:
             DoesNotFitError: all images of this kind would take more bytes than the limit.
         """
+        pixels = image.codes if isinstance(image, Coded) else image
         if self.images is None:
-            self.images = self._empty(image, torch.uint8)
+            self.images = self._empty(pixels, torch.uint8)
         if self.images.dtype == torch.uint8:
-            kept: Tensor | None = image
-            if image.is_floating_point() and self._palette is None:
-                self._use_palette(len(image))
-            if self._palette is not None:
-                kept = self._palette.encode(as_float(image))
+            if self._palette is None and (pixels is not image or pixels.is_floating_point()):
+                self._use_palette(len(pixels))
+            kept = pixels if self._palette is None else self._encoded(image, self._palette)
             if kept is not None:
                 self.images[self.count] = kept
                 self.count += 1
                 return
             self._use_floats()
-        self.images[self.count] = as_float(image)
+        self.images[self.count] = floats_of(image)
         self.count += 1
+
+    def _encoded(self, image: Tensor | Coded, palette: Palette) -> Tensor | None:
+        """Bytes of the palette, or None if it would need too many."""
+        if not isinstance(image, Coded):
+            return palette.encode(as_float(image))
+        if self._last is None or self._last[0] is not image.table:
+            self._last = image.table, palette.encode(image.table)
+        codes = self._last[1]
+        return None if codes is None else decode(image.codes[None], codes)[0]
 
     def _use_palette(self, channels: int) -> None:
         assert self.images is not None
@@ -126,9 +156,10 @@ class Palette:
         return codes
 
     def table(self) -> Tensor:
-        """[C, 256] float32; codes that nothing has stand for 0."""
-        table = torch.zeros(len(self._channels), CODES, dtype=torch.int32)
+        """[C, 256] float32; codes that nothing has stand for what code 0 does."""
+        table = torch.empty(len(self._channels), CODES, dtype=torch.int32)
         for row, channel in zip(table, self._channels, strict=True):
+            row.fill_(channel.values[0] if len(channel.values) else 0)
             row[: len(channel.values)] = channel.values
         return table.view(torch.float32)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_start_method
 from statistics import median_low
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dnc_lightning.probe.codes import Coded, Shelf, as_float, floats_of
 from dnc_lightning.probe.items import UnreadableError
 
 Read = Callable[[int], Tensor]
@@ -30,8 +32,8 @@ WORTH_WORKERS = 2.0
 MOST_WORKERS = 16
 """Workers at most that are used unasked."""
 
-CHUNK_BYTES = 4 << 20
-"""Size of what a worker sends at a time; few are under way, so that it bounds their memory."""
+CHUNK, CHUNK_BYTES = 32, 32 << 20
+"""Images, and bytes of pixels, at most that a worker sends at a time; two such are under way."""
 
 TIMEOUT = 300.0
 """Seconds without an image from the workers until this process goes on without them."""
@@ -76,7 +78,9 @@ class Reader:
     seconds_each: float = 0.0  # that this process took to read one
     workers: int = 0  # that were used the last time
 
-    def images(self, positions: Sequence[int]) -> Generator[Tensor | UnreadableError, None, None]:
+    def images(
+        self, positions: Sequence[int]
+    ) -> Generator[Tensor | Coded | UnreadableError, None, None]:
         """Yield the image of each position, or what is wrong with its file.
 
         Raises:
@@ -101,22 +105,21 @@ class Reader:
 
     def _from_workers(
         self, positions: Sequence[int], tried: Sequence[Tensor | UnreadableError]
-    ) -> Iterator[Tensor | None]:
+    ) -> Iterator[Tensor | Coded | None]:
         """Images after the `tried` ones, up to where workers fail; None where a sample does."""
         size = max([image.nbytes for image in tried if isinstance(image, Tensor)], default=1)
         try:
             loader = DataLoader(
                 _Rows(self.read, positions),
-                batch_size=min(max(CHUNK_BYTES // size, 1), 64),
+                batch_size=min(max(CHUNK_BYTES // size, 1), CHUNK),
                 num_workers=self.workers,
-                collate_fn=list,
+                collate_fn=_as_it_is,
                 timeout=TIMEOUT,
                 generator=torch.Generator(),  # else it draws from the state that training uses
             )
             row = 0
             for chunk in loader:
-                for pixels in chunk:
-                    image = None if pixels is None else torch.from_numpy(pixels)
+                for image in _unpacked(*chunk):
                     if row >= len(tried):
                         yield image
                     elif not _equal(image, tried[row]):
@@ -147,8 +150,15 @@ class Reader:
             return error
 
 
-class _Rows(Dataset[NDArray[np.generic] | None]):
-    """What workers read; arrays go through a pipe, and need neither shared memory nor its files."""
+_Packed = tuple[list[bool], NDArray[np.generic] | None, NDArray[np.generic] | None]
+"""Which samples could be read, their images, and the table if these are codes."""
+
+
+class _Rows(Dataset[Any]):
+    """What workers read: chunks of rows, as arrays.
+
+    These go through a pipe, and need neither shared memory nor its open files.
+    """
 
     def __init__(self, read: Read, positions: Sequence[int]) -> None:
         self.read = read
@@ -157,11 +167,22 @@ class _Rows(Dataset[NDArray[np.generic] | None]):
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, row: int) -> NDArray[np.generic] | None:
-        try:
-            return self.read(self.positions[row]).numpy()
-        except Exception:
-            return None  # the process that asked reads it again, and has the error with its cause
+    def __getitems__(self, rows: list[int]) -> _Packed:
+        readable, shelf = [], Shelf(len(rows), float("inf"))
+        for row in rows:
+            try:
+                image = self.read(self.positions[row])
+            except Exception:
+                readable.append(False)  # who asked reads it again, and has the error with its cause
+            else:
+                readable.append(True)
+                shelf.put(image)
+        kept = None if shelf.images is None else shelf.images[: shelf.count].numpy()
+        return readable, kept, None if shelf.table is None else shelf.table.numpy()
+
+
+def _as_it_is(chunk: _Packed) -> _Packed:
+    return chunk
 
 
 @contextmanager
@@ -181,10 +202,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _equal(image: Tensor | None, tried: Tensor | UnreadableError) -> bool:
+def _unpacked(
+    readable: list[bool], kept: NDArray[np.generic] | None, table: NDArray[np.generic] | None
+) -> Iterator[Tensor | Coded | None]:
+    images = iter(() if kept is None else torch.from_numpy(kept))
+    values = None if table is None else torch.from_numpy(table)
+    for one in readable:
+        if not one:
+            yield None
+        else:
+            yield next(images) if values is None else Coded(next(images), values)
+
+
+def _equal(image: Tensor | Coded | None, tried: Tensor | UnreadableError) -> bool:
     if image is None or not isinstance(tried, Tensor):
         return image is None and not isinstance(tried, Tensor)
-    return image.dtype == tried.dtype and torch.equal(image, tried)
+    return torch.equal(floats_of(image), as_float(tried))
 
 
 def _cores() -> int:

@@ -166,7 +166,7 @@ def test_other_mistakes_are_not_skipped(tmp_path: Path) -> None:
     [
         ({"num_workers": -1}, "num_workers must be None or at least 0, got -1"),
         ({"num_workers": 1.5}, r"num_workers .* got 1\.5"),
-        ({"on_error": "ignore"}, "\"raise\" or \"skip\", got 'ignore'"),
+        ({"on_error": "ignore"}, '"raise" or "skip", got \'ignore\''),
     ],
 )
 def test_arguments(options: dict[str, Any], match: str) -> None:

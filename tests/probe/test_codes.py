@@ -48,7 +48,12 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 POINTWISE: dict[str, Callable[[], Any]] = {
     "torchvision v1": lambda: v1.Compose([v1.Resize(32), v1.ToTensor(), v1.Normalize(MEAN, STD)]),
     "torchvision v2": lambda: v2.Compose(
-        [v2.ToImage(), v2.Resize(32), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+        [
+            v2.ToImage(),
+            v2.Resize(32),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
     ),
     "torchvision v2, half": lambda: v2.Compose(
         [v2.ToImage(), v2.ToDtype(torch.float16, scale=True), v2.Normalize(MEAN, STD)]

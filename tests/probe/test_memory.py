@@ -103,9 +103,7 @@ def test_bytes_decide_and_neighbours_share(
 
     def build(n: int, neighbours: int = 1) -> ImageBank:
         loading = Loading(neighbours=neighbours)
-        return ImageBank.build(
-            images.__getitem__, range(n), CPU, progress=False, loading=loading
-        )
+        return ImageBank.build(images.__getitem__, range(n), CPU, progress=False, loading=loading)
 
     assert build(kept).storage == "host"
     assert build(kept // 2, 2).storage == "host"

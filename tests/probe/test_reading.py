@@ -1,4 +1,4 @@
-"""Workers give the images that this process reads, leave nothing behind, and can be done without."""
+"""Workers give the images that this process reads, leave nothing, and can be done without."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def probe_of(folder: Path, **kwargs: Any) -> ProbeSet:
 
 def read(probe: ProbeSet, workers: int, positions: Any = None) -> ImageBank:
     positions = range(len(probe)) if positions is None else positions
-    return ImageBank.build(
-        probe.image, positions, CPU, progress=False, loading=Loading(workers)
-    )
+    return ImageBank.build(probe.image, positions, CPU, progress=False, loading=Loading(workers))
 
 
 def pixels(bank: ImageBank) -> Tensor:
@@ -161,9 +159,7 @@ def test_a_worker_that_is_killed_is_done_without(folder: Path) -> None:
     assert active_children() == []
 
 
-def test_a_worker_that_hangs_is_done_without(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_hangs_is_done_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(image: Tensor, index: int) -> Tensor:
         if index == 17 and parent_process() is not None:
             threading.Event().wait(60)
