@@ -68,7 +68,9 @@ def _runtime(trainer: Trainer) -> Runtime:
 
 def _loader_workers(trainer: Trainer) -> int | None:
     """Of the training loader, if it was given to `fit` or has been made already."""
-    given = trainer.train_dataloader or trainer.fit_loop._data_source.instance
+    given = trainer.train_dataloader
+    if given is None:  # a loader of a stream has no truth value
+        given = trainer.fit_loop._data_source.instance
     loaders = [leaf for leaf in tree_leaves(given) if isinstance(leaf, DataLoader)]
     return max((loader.num_workers for loader in loaders), default=None)
 

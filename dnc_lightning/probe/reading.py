@@ -181,7 +181,7 @@ class _Rows(Dataset[Any]):
         return readable, kept, None if shelf.table is None else shelf.table.numpy()
 
 
-def _as_it_is(chunk: _Packed) -> _Packed:
+def _as_it_is(chunk: Any) -> Any:
     return chunk
 
 

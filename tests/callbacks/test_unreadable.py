@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.callbacks.building import _loader_workers
@@ -206,7 +206,12 @@ def test_workers_of_the_training_loader(tmp_path: Path) -> None:
         def training_step(self, batch: Any, index: int) -> Any:
             return super().training_step(batch["a"], index)
 
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(Floats(24))
+
     several = {"a": DataLoader(Floats(24), 6), "b": [DataLoader(Floats(24), 6, num_workers=1)]}
     assert run(BackboneModule(), data()) == {"start": 0, "train": 0}
     assert run(Several(), several) == {"start": 1, "train": 1}
+    assert run(BackboneModule(), DataLoader(Stream(), 6)) == {"start": 0, "train": 0}
     assert run(Module(), None) == {"start": None, "train": 0}

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dnc_lightning.probe import bank as bank_module
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.codes import DoesNotFitError, Shelf, as_float, decode
 from dnc_lightning.probe.images import as_tensor
@@ -90,6 +91,21 @@ def test_pixels_after_a_transform_of_single_pixels_take_a_byte(name: str) -> Non
     for half in (torch.float16, torch.bfloat16):
         batch = torch.cat(list(bank.batches(4, CPU))).to(half)
         assert torch.equal(batch, expected.to(half))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("share", [1.0, 0.0])
+def test_a_gpu_gives_the_same_bits(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank_module, "DEVICE_SHARE", share)
+    device = torch.device("cuda", 0)
+    for name in ("torchvision v1", "torchvision v2, half"):
+        images = [POINTWISE[name]()(picture).float() for picture in pictures()]
+        bank = ImageBank.build(images.__getitem__, range(len(images)), device, progress=False)
+        assert bank.storage == ("device" if share else "pinned")
+        assert same_bits(torch.cat(list(bank.batches(4, device))).cpu(), torch.stack(images))
+        assert same_bits(bank.image(5), images[5])
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(as_float(every.to(device)).cpu(), every / 255)
 
 
 @pytest.mark.parametrize("odd", [0, 1, 6])

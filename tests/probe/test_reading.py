@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def test_the_same_images_for_any_number_of_workers_and_threads(folder: Path, thr
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(1)
+
+
+def test_progress_has_a_rate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    probe = probe_of(folder)
+    ImageBank.build(probe.image, range(24), CPU, loading=Loading(1))
+    assert re.search(r"Probe: decoding images: .*\?? ?images/s", capsys.readouterr().err)
+    ImageBank.build(probe.image, range(24), CPU, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_streaming_gives_the_same_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
