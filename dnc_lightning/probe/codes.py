@@ -67,14 +67,16 @@ class Shelf:
     Args:
         size: Images that will come, at most.
         limit: Bytes that they may take.
+        palette: Values that are known already, taken up once there are floats.
     """
 
-    def __init__(self, size: int, limit: float) -> None:
+    def __init__(self, size: int, limit: float, palette: Palette | None = None) -> None:
         self.size = size
         self.limit = limit
+        self.known = palette
         self.count = 0
         self.images: Tensor | None = None  # [size, C, H, W], uint8 or float32
-        self._palette: Palette | None = None
+        self.palette: Palette | None = None  # None where bytes are no codes
         self._last: tuple[Tensor, Tensor | None] | None = (
             None  # a table, and its values' codes here
         )
@@ -82,7 +84,7 @@ class Shelf:
     @property
     def table(self) -> Tensor | None:
         """[C, 256] float32, what bytes of each channel stand for; None if they are no codes."""
-        return None if self._palette is None else self._palette.table()
+        return None if self.palette is None else self.palette.table()
 
     def put(self, image: Tensor | Coded) -> None:
         """Take up one image [C, H, W], uint8, float32 or coded.
@@ -94,9 +96,9 @@ class Shelf:
         if self.images is None:
             self.images = self._empty(pixels, torch.uint8)
         if self.images.dtype == torch.uint8:
-            if self._palette is None and (pixels is not image or pixels.is_floating_point()):
+            if self.palette is None and (pixels is not image or pixels.is_floating_point()):
                 self._use_palette(len(pixels))
-            kept = pixels if self._palette is None else self._encoded(image, self._palette)
+            kept = pixels if self.palette is None else self._encoded(image, self.palette)
             if kept is not None:
                 self.images[self.count] = kept
                 self.count += 1
@@ -116,16 +118,16 @@ class Shelf:
 
     def _use_palette(self, channels: int) -> None:
         assert self.images is not None
-        self._palette = Palette(channels)
+        self.palette = self.known or Palette(channels)
         for image in self.images[: self.count]:
-            codes = self._palette.encode(as_float(image))
+            codes = self.palette.encode(as_float(image))
             assert codes is not None  # a channel of bytes has 256 values at most
             image.copy_(codes)
 
     def _use_floats(self) -> None:
         assert self.images is not None
         assert self.table is not None
-        table, codes, self._palette = self.table, self.images, None
+        table, codes, self.palette = self.table, self.images, None
         self.images = self._empty(codes[0], torch.float32)
         for begin in range(0, self.count, BLOCK):
             rows = slice(begin, min(begin + BLOCK, self.count))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dnc_lightning.probe.codes import Coded, Shelf, as_float, floats_of
+from dnc_lightning.probe.codes import Coded, Palette, Shelf, as_float, floats_of
 from dnc_lightning.probe.items import UnreadableError
 
 Read = Callable[[int], Tensor]
@@ -32,8 +32,11 @@ WORTH_WORKERS = 2.0
 MOST_WORKERS = 16
 """Workers at most that are used unasked."""
 
-CHUNK, CHUNK_BYTES = 32, 32 << 20
-"""Images, and bytes of pixels, at most that a worker sends at a time; two such are under way."""
+CHUNK = 32
+"""Images at most that a worker sends at a time."""
+
+SHARED_BYTES = 48 << 20
+"""Shared memory that images on the way from all workers may take: containers have 64 MB."""
 
 TIMEOUT = 300.0
 """Seconds without an image from the workers until this process goes on without them."""
@@ -108,10 +111,11 @@ class Reader:
     ) -> Iterator[Tensor | Coded | None]:
         """Images after the `tried` ones, up to where workers fail; None where a sample does."""
         size = max([image.nbytes for image in tried if isinstance(image, Tensor)], default=1)
+        chunk_size = SHARED_BYTES // (3 * self.workers * size)  # a worker makes one, two wait
         try:
             loader = DataLoader(
                 _Rows(self.read, positions),
-                batch_size=min(max(CHUNK_BYTES // size, 1), CHUNK),
+                batch_size=min(max(chunk_size, 1), CHUNK),
                 num_workers=self.workers,
                 collate_fn=_as_it_is,
                 timeout=TIMEOUT,
@@ -150,25 +154,27 @@ class Reader:
             return error
 
 
-_Packed = tuple[list[bool], NDArray[np.generic] | None, NDArray[np.generic] | None]
-"""Which samples could be read, their images, and the table if these are codes."""
+_Packed = tuple[list[bool], Tensor | None, NDArray[np.generic] | None]
+"""Which samples could be read, their images, and the table if these are codes.
+
+Images go through shared memory: a pipe holds half of one, so that both its ends would have to run
+by turns. The table is small, and one open file less as an array.
+"""
 
 
 class _Rows(Dataset[Any]):
-    """What workers read: chunks of rows, as arrays.
-
-    These go through a pipe, and need neither shared memory nor its open files.
-    """
+    """What workers read: chunks of rows."""
 
     def __init__(self, read: Read, positions: Sequence[int]) -> None:
         self.read = read
         self.positions = positions
+        self.palette: Palette | None = None  # each worker goes on with its own
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitems__(self, rows: list[int]) -> _Packed:
-        readable, shelf = [], Shelf(len(rows), float("inf"))
+        readable, shelf = [], Shelf(len(rows), float("inf"), self.palette)
         for row in rows:
             try:
                 image = self.read(self.positions[row])
@@ -177,7 +183,8 @@ class _Rows(Dataset[Any]):
             else:
                 readable.append(True)
                 shelf.put(image)
-        kept = None if shelf.images is None else shelf.images[: shelf.count].numpy()
+        self.palette = shelf.palette
+        kept = None if shelf.images is None else shelf.images[: shelf.count]
         return readable, kept, None if shelf.table is None else shelf.table.numpy()
 
 
@@ -203,9 +210,9 @@ def one_thread() -> Iterator[None]:
 
 
 def _unpacked(
-    readable: list[bool], kept: NDArray[np.generic] | None, table: NDArray[np.generic] | None
+    readable: list[bool], kept: Tensor | None, table: NDArray[np.generic] | None
 ) -> Iterator[Tensor | Coded | None]:
-    images = iter(() if kept is None else torch.from_numpy(kept))
+    images = iter(() if kept is None else kept)
     values = None if table is None else torch.from_numpy(table)
     for one in readable:
         if not one:
