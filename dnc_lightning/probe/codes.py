@@ -114,7 +114,9 @@ class Shelf:
         if self._last is None or self._last[0] is not image.table:
             self._last = image.table, palette.encode(image.table)
         codes = self._last[1]
-        return None if codes is None else decode(image.codes[None], codes)[0]
+        if codes is None or _are_own(codes):
+            return None if codes is None else image.codes
+        return decode(image.codes[None], codes)[0]
 
     def _use_palette(self, channels: int) -> None:
         assert self.images is not None
@@ -138,6 +140,12 @@ class Shelf:
         if nbytes > self.limit:
             raise DoesNotFitError(nbytes)
         return torch.empty(self.size, *image.shape, dtype=dtype)
+
+
+def _are_own(codes: Tensor) -> bool:
+    """Whether each code [C, 256] is its own place, or that of one which nothing has."""
+    own = codes == torch.arange(CODES, dtype=torch.uint8)
+    return bool((own | (codes == 0)).all() and own[:, 0].all())
 
 
 class Palette:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing import current_process, get_start_method
 from statistics import median_low
 from typing import Any
@@ -111,10 +112,11 @@ class Reader:
     ) -> Iterator[Tensor | Coded | None]:
         """Images after the `tried` ones, up to where workers fail; None where a sample does."""
         size = max([image.nbytes for image in tried if isinstance(image, Tensor)], default=1)
+        known = [one.numpy() for one in tried if isinstance(one, Tensor)]
         chunk_size = SHARED_BYTES // (3 * self.workers * size)  # a worker makes one, two wait
         try:
             loader = DataLoader(
-                _Rows(self.read, positions),
+                _Rows(self.read, positions, known),
                 batch_size=min(max(chunk_size, 1), CHUNK),
                 num_workers=self.workers,
                 collate_fn=_as_it_is,
@@ -165,10 +167,20 @@ by turns. The table is small, and one open file less as an array.
 class _Rows(Dataset[Any]):
     """What workers read: chunks of rows."""
 
-    def __init__(self, read: Read, positions: Sequence[int]) -> None:
+    def __init__(
+        self, read: Read, positions: Sequence[int], known: Sequence[NDArray[np.generic]]
+    ) -> None:
         self.read = read
         self.positions = positions
-        self.palette: Palette | None = None  # each worker goes on with its own
+        self.known = known  # the first images: codes that begin with theirs are mostly alike
+
+    @cached_property
+    def palette(self) -> Palette | None:
+        """Each worker goes on with its own."""
+        shelf = Shelf(len(self.known), float("inf"))
+        for image in self.known:
+            shelf.put(torch.from_numpy(image))
+        return shelf.palette
 
     def __len__(self) -> int:
         return len(self.positions)

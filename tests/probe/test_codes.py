@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dnc_lightning.probe import bank as bank_module
 from dnc_lightning.probe.bank import ImageBank
-from dnc_lightning.probe.codes import DoesNotFitError, Shelf, as_float, decode
+from dnc_lightning.probe.codes import Coded, DoesNotFitError, Shelf, as_float, decode
 from dnc_lightning.probe.images import as_tensor
 
 v1 = pytest.importorskip("torchvision.transforms")
@@ -165,3 +165,30 @@ def test_the_limit_is_in_bytes() -> None:
     with pytest.raises(DoesNotFitError) as caught:
         shelved([*normalized[:3], floats[0]], 4 * pixels - 1)
     assert caught.value.nbytes == 4 * pixels
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+@pytest.mark.parametrize("began", [True, False])
+def test_codes_of_another_table_are_taken_over(order: slice, began: bool) -> None:
+    """As workers send them, who know some images, all or none of those that came before."""
+    normalize = v1.Compose([v1.ToTensor(), v1.Normalize(MEAN, STD)])
+    images = [as_tensor(normalize(picture)) for picture in pictures()]
+    after = images[2:][order]
+    known = shelved(images[:2] if began else images[5:6])
+    shelf = Shelf(len(images) + 2, 1e9)
+    other = Shelf(7, float("inf"), known.palette)
+    for image in after:
+        other.put(image)
+    assert other.images is not None
+    assert other.table is not None
+    for image in images[:2]:
+        shelf.put(image)
+    for codes in other.images:
+        shelf.put(Coded(codes, other.table))
+    assert same_bits(given_back(shelf)[:9], torch.stack([*images[:2], *after]))
+    shelf.put(torch.rand_like(images[0]))
+    shelf.put(Coded(other.images[0], other.table))
+    assert shelf.table is None
+    assert same_bits(given_back(shelf)[:9], torch.stack([*images[:2], *after]))
+    assert shelf.images is not None
+    assert same_bits(shelf.images[10], after[0])

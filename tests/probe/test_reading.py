@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -58,6 +59,7 @@ def pixels(bank: ImageBank) -> Tensor:
 
 
 def open_files() -> list[str]:
+    gc.collect()  # torch's own queues refer to themselves
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -116,7 +118,7 @@ def test_workers_and_their_files_are_gone(folder: Path) -> None:
     for _ in range(3):
         read(probe, 2)
     assert active_children() == []
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert sorted(open_files()) == files
 
 
