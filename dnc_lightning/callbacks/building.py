@@ -7,6 +7,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
 
 from dnc_lightning.callbacks.averaging import averages_of
 from dnc_lightning.callbacks.run_state import RunState
@@ -59,7 +61,18 @@ def _runtime(trainer: Trainer) -> Runtime:
         world_size=trainer.world_size,
         reduce=_sum_over_ranks(trainer),
         replicated=_is_replicated(trainer.strategy.model),
+        neighbours=trainer.num_devices,
+        loader_workers=_loader_workers(trainer),
     )
+
+
+def _loader_workers(trainer: Trainer) -> int | None:
+    """Of the training loader, if it was given to `fit` or has been made already."""
+    given = trainer.train_dataloader
+    if given is None:  # a loader of a stream has no truth value
+        given = trainer.fit_loop._data_source.instance
+    loaders = [leaf for leaf in tree_leaves(given) if isinstance(leaf, DataLoader)]
+    return max((loader.num_workers for loader in loaders), default=None)
 
 
 def _lazy_layers(module: LightningModule) -> list[str]:

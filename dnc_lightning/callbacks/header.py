@@ -35,6 +35,7 @@ def run_header(callback: RunState, trainer: Trainer, pl_module: LightningModule)
                 for name, task in tasks.items()
             },
             "seed": probe.seed,
+            "skipped": len(probe.skipped),
             "image_shape": list(engine.image_shape),
             "dtype": str(engine.image_dtype).removeprefix("torch."),
         },

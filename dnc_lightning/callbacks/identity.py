@@ -15,7 +15,8 @@ import torch
 import torchmetrics
 
 from dnc_lightning.instruments import BUILT_IN, TorchMetric
-from dnc_lightning.probe.bank import ImageBank, as_float
+from dnc_lightning.probe.bank import ImageBank
+from dnc_lightning.probe.codes import as_float
 from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.probe_set import ProbeSet
 

@@ -28,6 +28,7 @@ from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
 from dnc_lightning.probe.results import KnownKeys, ProbeResult
 from dnc_lightning.probe.runtime import Runtime
+from dnc_lightning.probe.shard import read_shard, read_trial
 from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 from dnc_lightning.probe.weights import Average, lent_trainer, unsettled_layers
 
@@ -84,23 +85,22 @@ class ProbeEngine:
                 ambiguous layout; images that do not stack.
         """
         lookup = find_encoders(module, encoder)
-        device, first, own = runtime.device, runtime.rank == 0, runtime.own
+        device, first = runtime.device, runtime.rank == 0
         embedder = Embedder(module, (), device, runtime.precision, runtime.convert, preprocess)
-        trial = ImageBank.build(
-            probe.image, range(min(TRIAL_IMAGES, len(probe))), torch.device("cpu"), progress=False
-        )
+        trial = read_trial(probe, TRIAL_IMAGES)
         images = next(trial.batches(TRIAL_IMAGES, device))
         tried = try_encoders(module, lookup, images, pooling, embedder.trace)
         embedder.encoders = tried.encoders
-        bank = ImageBank.build(probe.image, range(len(probe))[own], device, progress=first)
+        bank, left_out = read_shard(probe, runtime)
+        own = torch.tensor(bank.positions, dtype=torch.long)
 
         def calibration() -> ImageBank:
+            if runtime.world_size == 1:
+                return bank.first(CALIBRATION_IMAGES)
             positions = range(min(CALIBRATION_IMAGES, len(probe)))
-            if runtime.world_size == 1 and bank.images is not None:
-                return ImageBank(
-                    probe.image, positions, bank.storage, bank.images[: len(positions)]
-                )
-            return ImageBank.build(probe.image, positions, device, progress=first)
+            return ImageBank.build(
+                probe.image, positions, device, progress=first, loading=bank.loading
+            )
 
         return cls(
             tasks={
@@ -121,13 +121,13 @@ class ProbeEngine:
             },
             reduce=runtime.reduce,
             inputs=InputCheck(module, tried.watched, images, preprocess is not None),
-            message=tried.message,
+            message=" ".join([tried.message, *bank.loading.notes]),
             remarks=[tried.message] if tried.failed else [],
-            cautions=depends_on_batch(embedder, probe.image, len(probe)),
+            cautions=(*left_out, *depends_on_batch(embedder, probe.image, len(probe))),
             ranks=runtime.ranks,
             given=set(given_statistics(module)),
             image_shape=images.shape[1:],
-            image_dtype=images.dtype if trial.images is None else trial.images.dtype,
+            image_dtype=trial.dtype or images.dtype,
             counts={
                 name: torch.bincount(task.labels, minlength=len(task.classes)).tolist()
                 for name, task in probe.tasks.items()
@@ -194,8 +194,10 @@ class ProbeEngine:
             The numbers, the same on every rank; under each of its `keys` nan where it failed, with
             the reason among the warnings.
         """
-        result = ProbeResult(notes=[*self.cautions, *self.remarks])
+        told = self.bank.loading.notes
+        result = ProbeResult(notes=[*self.cautions, *self.remarks, *told])
         self.remarks = []
+        told.clear()
         if trained is None:
             trained = self.probe_trained(thorough=thorough)
         result.update(trained)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
@@ -20,25 +22,29 @@ class SampleError(ValueError):
     """What is wrong with one sample, with the remedy; the sample is not named yet."""
 
 
+class UnreadableError(ValueError):
+    """A sample, which is named, could not be read: its file, not what is done with it, is wrong."""
+
+
 @contextmanager
 def naming_sample(dataset: Any, index: int) -> Iterator[None]:
     """Name the sample, and its file where one can be found, in whatever goes wrong inside.
 
     Raises:
-        ValueError: chained to what was raised.
+        UnreadableError: chained to what was raised, anything but a `SampleError`.
+        ValueError: chained to a `SampleError`.
     """
     try:
         yield
     except Exception as error:
         path = _failed_file(error) or sample_path(dataset, index)
-        what = (
-            str(error)
-            if isinstance(error, SampleError)
-            else f"could not be read: {error!r}. Repair it, or leave it and its label out with "
-            f"torch.utils.data.Subset(dataset, [i for i in range(len(dataset)) if i != {index}])."
-        )
-        raise ValueError(
-            f"sample {index} of the probe's data set{f' ({path})' if path else ''}: {what}"
+        where = f"sample {index} of the probe's data set{_in_brackets(path)}"
+        if isinstance(error, SampleError):
+            raise ValueError(f"{where}: {error}") from error
+        raise UnreadableError(
+            f"{where}: could not be read: {error!r}. Repair it, leave such samples out with "
+            'ProbeSet(on_error="skip"), or it and its label with torch.utils.data.Subset(dataset, '
+            f"[i for i in range(len(dataset)) if i != {index}])."
         ) from error
 
 
@@ -139,6 +145,15 @@ def label_expression(item: Any, task: str) -> str:
     return f"dataset[i][1][{task!r}]" if isinstance(item[1], Mapping) else "dataset[i][1]"
 
 
+def sample_name(dataset: Any, index: int) -> str:
+    """Sample and file, for people."""
+    return f"sample {index}{_in_brackets(sample_path(dataset, index))}"
+
+
+def _in_brackets(path: str | None) -> str:
+    return f" ({path})" if path else ""
+
+
 def sample_path(dataset: Any, index: int) -> str | None:
     """The file of a sample, where its data set keeps a list of them."""
     if isinstance(dataset, Subset):
@@ -148,17 +163,18 @@ def sample_path(dataset: Any, index: int) -> str | None:
         before = dataset.cumulative_sizes[part - 1] if part else 0
         return sample_path(dataset.datasets[part], index - before)
     # Not through __getattr__: a wrapper that forwards attributes may have another order.
-    files = getattr(dataset, "__dict__", {}).get("samples")
+    own = getattr(dataset, "__dict__", {})
+    files = next((own[name] for name in ("samples", "imgs") if name in own), None)
     try:
         if files is not None:
-            path = files[index][0]
+            path = files[index] if isinstance(files[index], str | PathLike) else files[index][0]
         else:
             row = dataset.with_format("arrow")[index]
             path = next(row[key][0].as_py() for key in IMAGE_KEYS if key in row.column_names)
             path = path["path"]
     except Exception:
         return None
-    return path if isinstance(path, str) else None
+    return os.fspath(path) if isinstance(path, str | PathLike) else None
 
 
 def _failed_file(error: BaseException) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 from dnc_lightning.probe.items import (
     DEFAULT_TASK,
     SampleError,
+    UnreadableError,
     item_labels,
     item_tasks,
     label_expression,
@@ -50,6 +52,7 @@ class Source:
     given: dict[str, Given]  # how a user writes them
     names: dict[str, Sequence[str]]  # task -> name of each class by label; only where they are sure
     origin: str | None = None  # what items must agree with; None of labels that the user gave
+    unreadable: tuple[int, ...] = ()  # samples whose labels are none of their own
 
     def check(self, index: int, item: Any) -> None:
         """Refuse an item that contradicts the metadata, or what it said, when labels were read.
@@ -73,8 +76,13 @@ class Source:
             )
 
 
-def read_source(dataset: Any, labels: Any) -> Source:
+def read_source(dataset: Any, labels: Any, *, skip: bool = False) -> Source:
     """Find labels as `read_tasks` documents.
+
+    Args:
+        dataset: Map-style.
+        labels: As `read_tasks` takes them.
+        skip: Go on where an item cannot be read.
 
     Raises:
         ValueError: labels that cannot be used, an item that cannot be read; names the task or the
@@ -82,20 +90,20 @@ def read_source(dataset: Any, labels: Any) -> Source:
     """
     if not len(dataset):
         raise ValueError("the probe's data set must hold samples, got none. Check the split.")
-    chosen = _chosen(dataset, labels)
+    chosen = _chosen(dataset, labels, skip)
     if labels is not None and chosen is None:
         return _from_argument(dataset, labels)
-    with naming_sample(dataset, 0):
-        item = dataset[0]
+    first, item = _first_item(dataset, skip)
+    with naming_sample(dataset, first):
         told = metadata(dataset, chosen)
         tasks = item_tasks(item, told.names if told else (), chosen)
     given = {task: _item_given(item, task) for task in tasks}
     if told is None:
-        columns = _from_items(dataset, tasks, item, given)
-        return Source(columns, given, unchecked_names(dataset), ITEMS)
+        columns, unreadable = _from_items(dataset, tasks, item, given, skip)
+        return Source(columns, given, unchecked_names(dataset), ITEMS, unreadable)
     columns = {task: told.columns[task] for task in tasks if task in told.columns}
     if len(columns) == len(tasks):
-        difference = _first_difference(dataset, columns)
+        difference = _first_difference(dataset, columns, skip)
         if difference is None:
             if told.conflict and _first_rank():
                 warnings.warn(told.conflict, stacklevel=2)
@@ -109,22 +117,37 @@ def read_source(dataset: Any, labels: Any) -> Source:
             "skip that.",
             stacklevel=2,
         )
-    return Source(_from_items(dataset, tasks, item, given), given, {}, ITEMS)
+    columns, unreadable = _from_items(dataset, tasks, item, given, skip)
+    return Source(columns, given, {}, ITEMS, unreadable)
 
 
 def _first_rank() -> bool:
     return not (dist.is_available() and dist.is_initialized() and dist.get_rank())
 
 
-def _chosen(dataset: Any, labels: Any) -> tuple[str, ...] | None:
+def _first_item(dataset: Any, skip: bool) -> tuple[int, Any]:
+    """Index and item of the first sample, or of the first of a few that can be read."""
+    few = min(COMPARED, len(dataset))
+    for index in range(few):
+        with _going_on(skip and index < few - 1), naming_sample(dataset, index):
+            return index, dataset[index]
+    raise AssertionError  # the last one raises
+
+
+def _going_on(skip: bool) -> AbstractContextManager[None]:
+    return suppress(UnreadableError) if skip else nullcontext()
+
+
+def _chosen(dataset: Any, labels: Any, skip: bool) -> tuple[str, ...] | None:
     """Columns that `labels` names, if it does not hold the labels themselves."""
     if isinstance(labels, str):
         return (labels,)
     names = isinstance(labels, list | tuple) and all(isinstance(name, str) for name in labels)
     if not names or not labels or len(labels) == len(dataset):
         return None
-    with naming_sample(dataset, 0):
-        columns = row_columns(dataset[0])
+    first, item = _first_item(dataset, skip)
+    with naming_sample(dataset, first):
+        columns = row_columns(item)
     return tuple(labels) if set(labels) & set(columns) else None
 
 
@@ -171,19 +194,30 @@ def _item_given(item: Any, task: str) -> Given:
 
 
 def _from_items(
-    dataset: Any, tasks: Sequence[str], first: Any, given: Mapping[str, Given]
-) -> dict[str, Column]:
+    dataset: Any, tasks: Sequence[str], first: Any, given: Mapping[str, Given], skip: bool
+) -> tuple[dict[str, Column], tuple[int, ...]]:
+    """Columns [N], and the samples that could not be read, which have the labels of `first`."""
     values: dict[str, list[Any]] = {task: [] for task in tasks}
+    unreadable = []
     rows = range(len(dataset))
     for index in tqdm(rows, desc="Probe: reading labels (pass labels= to skip)", leave=False):
+        try:
+            with naming_sample(dataset, index):
+                item = dataset[index]
+        except UnreadableError:
+            if not skip:
+                raise
+            item = first
+            unreadable.append(index)
         with naming_sample(dataset, index):
-            for task, value in item_labels(dataset[index], tasks).items():
+            for task, value in item_labels(item, tasks).items():
                 label = plain(value)
                 if not isinstance(label, str | int | float) and not missing(label):
                     some = _some_values(dataset, task)
                     raise SampleError(several_labels(task, some, label_expression(first, task)))
                 values[task].append(label)
-    return {task: as_column(values[task], len(dataset), given[task]) for task in tasks}
+    columns = {task: as_column(values[task], len(dataset), given[task]) for task in tasks}
+    return columns, tuple(unreadable)
 
 
 def _some_values(dataset: Any, task: str) -> list[Any]:
@@ -191,10 +225,13 @@ def _some_values(dataset: Any, task: str) -> list[Any]:
     return [item_labels(dataset[index], [task])[task] for index in rows]
 
 
-def _first_difference(dataset: Any, columns: Mapping[str, Column]) -> str | None:
+def _first_difference(
+    dataset: Any, columns: Mapping[str, Column], skip: bool = False
+) -> str | None:
     """How labels differ from those of a few items, spread over the data set and its classes."""
     for index in spread(columns, len(dataset)):
-        with naming_sample(dataset, index):
+        found = {}
+        with _going_on(skip), naming_sample(dataset, index):
             found = _differences(columns, index, dataset[index])
         for task, (said, has) in found.items():
             of = "" if task == DEFAULT_TASK else f" for task {task!r}"

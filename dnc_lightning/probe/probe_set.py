@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -16,10 +16,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from dnc_lightning.probe.hierarchy import Hierarchy, add_coarse_tasks
 from dnc_lightning.probe.images import as_tensor
 from dnc_lightning.probe.isolation import isolated_rng
-from dnc_lightning.probe.items import SampleError, item_image, naming_sample
+from dnc_lightning.probe.items import SampleError, item_image, naming_sample, sample_name
 from dnc_lightning.probe.label_sources import Source, read_source
 from dnc_lightning.probe.labels import Task, check_task_names, tasks_of
+from dnc_lightning.probe.reading import one_thread
 from dnc_lightning.probe.stratify import stratified
+
+OnError = Literal["raise", "skip"]
 
 
 class MapDataset(Protocol):
@@ -51,6 +54,12 @@ class ProbeSet:
             or, where there are several tasks, (fine task, mapping). A mapping is a dict, class name
             or label -> coarse name or number; a tensor [C_fine] of coarse numbers, by label; or
             the path of a JSON file that holds such a dict.
+        num_workers: Processes that decode the images, as a DataLoader's; 0 is this process alone.
+            None is as many as the Trainer's training loader has, where it was given to `fit`, else
+            one for each core that is there for this process, at most 16; and 0 where reading takes
+            less than about two seconds, as of tensors in memory. Images are bitwise the same.
+        on_error: "raise" stops at a sample that cannot be read; "skip" leaves it out, on every
+            process, and says so in every record. Other mistakes always raise.
 
     Raises:
         ValueError: an argument out of range here; at setup of the callback labels of the wrong
@@ -80,9 +89,15 @@ class ProbeSet:
         seed: int = 0,
         *,
         hierarchy: Hierarchy | None = None,
+        num_workers: int | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         if not isinstance(per_class, int) or per_class < 1:
             raise ValueError(f"per_class must be an integer of at least 1, got {per_class!r}.")
+        if num_workers is not None and (not isinstance(num_workers, int) or num_workers < 0):
+            raise ValueError(f"num_workers must be None or at least 0, got {num_workers!r}.")
+        if on_error not in get_args(OnError):
+            raise ValueError(f'on_error must be "raise" or "skip", got {on_error!r}.')
         _check_map_style(dataset)
         self.dataset = dataset
         self.per_class = per_class
@@ -90,12 +105,21 @@ class ProbeSet:
         self.transform = transform
         self.seed = seed
         self.hierarchy = hierarchy
+        self.num_workers = num_workers
+        self.on_error = on_error
+        self._left_out: list[int] = []  # indices of chosen samples that cannot be read
         self._first: tuple[int, torch.Size] | None = None  # index and shape of the first image read
 
     @cached_property
     def indices(self) -> Tensor:
         """Chosen samples, [n] indices into the data set, in random order."""
-        return stratified(self._all_tasks, self.per_class, self.seed)
+        readable = torch.ones(len(self.dataset), dtype=torch.bool)
+        readable[list(self._source.unreadable)] = False
+        rows = readable.nonzero().flatten()
+        tasks = {
+            name: replace(task, labels=task.labels[rows]) for name, task in self._all_tasks.items()
+        }
+        return rows[stratified(tasks, self.per_class, self.seed)]
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -105,9 +129,40 @@ class ProbeSet:
             for name, task in self._all_tasks.items()
         }
 
+    @property
+    def skipped(self) -> list[int]:
+        """Indices of the samples that could not be read and are left out, rising."""
+        return sorted([*self._source.unreadable, *self._left_out])
+
     def __len__(self) -> int:
         """Number n of chosen samples."""
         return len(self.indices)
+
+    def leave_out(self, lost: Tensor) -> None:
+        """Drop chosen samples that cannot be read; later ones move up.
+
+        Args:
+            lost: [n], which ones.
+
+        Raises:
+            ValueError: a class of a task keeps fewer than 2 samples; names it and one that is lost.
+        """
+        if not lost.any():
+            return
+        for name, task in self.tasks.items():
+            counts = torch.bincount(task.labels[~lost], minlength=len(task.classes))
+            for position in lost.nonzero().flatten().tolist():
+                label = int(task.labels[position])
+                if counts[label] < 2:
+                    sample = sample_name(self.dataset, int(self.indices[position]))
+                    raise ValueError(
+                        f"every class must keep 2 samples that can be read, but class "
+                        f"{task.classes[label]!r} of task {name!r} keeps {int(counts[label])}: "
+                        f"among others {sample} cannot be read. Repair it, or raise per_class."
+                    )
+        self._left_out += self.indices[lost].tolist()
+        vars(self)["indices"] = self.indices[~lost]
+        del self.tasks
 
     def image(self, position: int) -> Tensor:
         """Read and transform chosen sample `position`: uint8 or float32, [C, H, W].
@@ -116,12 +171,13 @@ class ProbeSet:
         sees the same images; the caller's random states are untouched.
 
         Raises:
-            ValueError: names the sample and, where one can be found, its file. It cannot be read,
-                holds no image, or contradicts the labels; the transform does not return one
-                tensor; the shape is not that of the first image.
+            UnreadableError: a ValueError that names the sample and, where one can be found, its
+                file, which cannot be read.
+            ValueError: likewise. The sample holds no image, or contradicts the labels; the
+                transform does not return one tensor; the shape is not that of the first image.
         """
         index = int(self.indices[position])
-        with naming_sample(self.dataset, index), isolated_rng(None):
+        with naming_sample(self.dataset, index), isolated_rng(None), one_thread():
             seed = (self.seed * 1_000_003 + index) % 2**32
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002 - transforms draw from the global state
@@ -159,7 +215,7 @@ class ProbeSet:
     @cached_property
     def _source(self) -> Source:
         with isolated_rng(None):
-            return read_source(self.dataset, self.labels)
+            return read_source(self.dataset, self.labels, skip=self.on_error == "skip")
 
     @cached_property
     def _all_tasks(self) -> dict[str, Task]:

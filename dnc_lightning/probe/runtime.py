@@ -24,6 +24,8 @@ class Runtime:
     world_size: int
     reduce: Reduce | None  # sums over the processes; None for one
     replicated: bool  # every process holds all parameters, as under DistributedDataParallel
+    neighbours: int = 1  # processes on this machine, this one included
+    loader_workers: int | None = None  # of the training loader; None where it is not known yet
 
     @property
     def ranks(self) -> Ranks | None:
