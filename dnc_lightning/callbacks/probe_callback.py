@@ -18,6 +18,7 @@ from dnc_lightning.callbacks.arguments import check_arguments, check_preprocess,
 from dnc_lightning.callbacks.averaging import put_in_order
 from dnc_lightning.callbacks.building import build_engine
 from dnc_lightning.callbacks.clock import drift, step_of
+from dnc_lightning.callbacks.closing import close_records
 from dnc_lightning.callbacks.cost import counted
 from dnc_lightning.callbacks.opening import open_records
 from dnc_lightning.callbacks.publish import publish, show_to_callbacks, untold
@@ -212,9 +213,7 @@ class ProbeCallback(RunState):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the record of the end the overhead of all, its own writing and pages included."""
         if stage == "fit" and self._ended_:
-            self.scores_[f"{self.name}/overhead"] = self.meter_.cost().overhead
-            show_to_callbacks(trainer, self.engine_, self.scores_)
-            self._tell(self._recorder_.amend(self.scores_))
+            self._tell(close_records(self, trainer))
         self.meter_.stop()
         super().teardown(trainer, pl_module, stage)
 
@@ -268,6 +267,7 @@ class ProbeCallback(RunState):
                 before=before,
                 charts=thorough,
                 pictures=final,
+                later={f"{self.name}/overhead"} if final else (),  # see close_records
             )
             self._tell(problems)
         self.meter_.add("thorough probe" if thorough else "probe", time.monotonic() - began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from lightning.pytorch import Trainer
@@ -33,6 +33,7 @@ def publish(
     before: Mapping[str, float] | None,
     charts: bool,
     pictures: bool,
+    later: Collection[str] = (),
 ) -> list[str]:
     """Log and record one probe; call on rank zero.
 
@@ -46,11 +47,13 @@ def publish(
             that one's, and loggers are given what is new.
         charts: Also log the curves over shots and the tables of pairs.
         pictures: Also what has to be drawn.
+        later: Keys that loggers will be told when their values are final.
 
     Returns:
         Problems, those of the probe first.
     """
-    failures = log_scalars(trainer, _news(result.scalars, before or {}), step)
+    news = _news(result.scalars, before or {})
+    failures = log_scalars(trainer, {k: v for k, v in news.items() if k not in later}, step)
     record = Record(
         step=step,
         epoch=trainer.current_epoch,
