@@ -23,6 +23,7 @@ from dnc_lightning.callbacks.publish import open_records, publish, untold
 from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.callbacks.schedules import LogSpaced, step_schedule, steps_to_wait
 from dnc_lightning.callbacks.stale import stale_monitors
+from dnc_lightning.callbacks.strategies import check_strategy
 from dnc_lightning.instruments import Instrument, find_instruments
 from dnc_lightning.probe.encoders import MissingEncoderError
 from dnc_lightning.probe.pooling import Pooling
@@ -137,6 +138,7 @@ class ProbeCallback(RunState):
         if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
         self._module_ = id(pl_module)
+        check_strategy(trainer)
         check_ways(self.ways, self.probe)
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 
@@ -170,7 +172,7 @@ class ProbeCallback(RunState):
             self._tell(open_records(self, recorder, trainer, pl_module, self._resumed_from_))
             self.run_dir_ = None if recorder.writer is None else recorder.writer.folder
             self.probe_seconds_ += time.monotonic() - began
-        if self._resumed_from_ is not None and trainer.strategy.broadcast(self._recorder_.anew):
+        if self._resumed_from_ is not None and self._decide(self._recorder_.anew):
             self.last_step_ = -1
         if self.last_step_ < 0:
             self._probe(trainer)
@@ -195,7 +197,7 @@ class ProbeCallback(RunState):
             if self.train_time_interval is not None:
                 passed = time.monotonic() - self._last_time_
                 # The clocks of the ranks differ; rank zero's decides.
-                due = trainer.strategy.broadcast(passed >= self.train_time_interval.total_seconds())
+                due = bool(self._decide(passed >= self.train_time_interval.total_seconds()))
             if due:
                 self._probe(trainer)
 
@@ -213,7 +215,13 @@ class ProbeCallback(RunState):
             self._ended_ = True
             self._probe(trainer, final=True)
 
+    def _decide(self, value: float) -> float:
+        """Rank zero's value."""
+        return self.engine_.processes.decide(value)
+
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
+        if self.engine_.processes.lost:
+            return
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
         thorough = final or self.last_step_ < 0
@@ -252,7 +260,7 @@ class ProbeCallback(RunState):
     def _plan(self, trainer: Trainer, step: int, elapsed: float, seconds: float) -> None:
         if self.max_overhead is not None and step > 0:
             wait = steps_to_wait(step, elapsed, self.probe_seconds_, seconds, self.max_overhead)
-            self.not_before_ = trainer.strategy.broadcast(step + wait)
+            self.not_before_ = int(self._decide(step + wait))
         self.next_step_ = self._steps.next_after(max(step, self.not_before_ - 1))
 
     def _tell(self, problems: Sequence[str]) -> None:

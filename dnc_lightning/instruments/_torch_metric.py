@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torchmetrics import Metric
 
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
+from dnc_lightning.probe.processes import LostError, reason_of
 from dnc_lightning.series import FURTHER, Direction, Series
 
 
@@ -28,31 +30,25 @@ class TorchMetric:
 
     def measure(self, bench: Bench) -> Found:
         """Update a clone with this process's samples, and compute over all processes."""
-        fresh, failure = self.metric.clone().to(bench.features.device), None
         try:
-            if len(bench.features):
-                fresh.update(bench.features, bench.labels)
+            numbers = bench.processes.attempt(partial(self._numbers, bench))
+        except LostError:
+            raise
         except Exception as error:
-            failure = repr(error)
-        # `compute` waits for all processes: where one has failed, none may enter it.
-        failed = torch.tensor(float(failure is not None), device=bench.features.device)
-        if int(bench.total(failed)):
-            return self._failed(failure or "it failed on another rank")
-        try:
-            value = fresh.compute()
-            if not isinstance(value, Mapping):
-                value = {self.name: value}
-            numbers = {
-                key: float(item)
-                for key, item in value.items()
-                if torch.as_tensor(item).numel() == 1
-            }
-        except Exception as error:
-            return self._failed(repr(error))
+            return Found(warnings=[f"Metric {self.name} failed and is nan: {reason_of(error)}."])
         return Found(instead=numbers)
 
-    def _failed(self, reason: str) -> Found:
-        return Found(warnings=[f"Metric {self.name} failed and is nan: {reason}."])
+    def _numbers(self, bench: Bench) -> dict[str, float]:
+        fresh, processes = self.metric.clone().to(bench.features.device), bench.processes
+        if processes.size > 1:
+            # As the probe's own sums: over the shards of the samples, and with its deadline.
+            fresh.distributed_available_fn = lambda: True
+            fresh.dist_sync_fn = lambda tensor, group=None: processes.gather(tensor)
+        if len(bench.features):
+            fresh.update(bench.features, bench.labels)
+        value = fresh.compute()
+        numbers = value if isinstance(value, Mapping) else {self.name: value}
+        return {k: float(v) for k, v in numbers.items() if torch.as_tensor(v).numel() == 1}
 
 
 def _declaration(name: str, metric: Metric) -> Series:
