@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
+from dnc_lightning.callbacks.deadlines import Patience
+from dnc_lightning.records.files import plain_parts
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.paper.probe import probe_pictures
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """The folder of this run, where ModelCheckpoint would put its own; call on rank zero."""
+    """The folder of this run, where ModelCheckpoint would put its own; call on rank zero.
+
+    Parts of a logger's name or version that mean another folder, such as "..", are written out.
+    """
     if not trainer.loggers:
         return Path(trainer.default_root_dir)
     logger = trainer.loggers[0]
@@ -24,27 +30,32 @@ def run_folder(trainer: Trainer) -> Path:
     if "://" in str(save_dir):
         save_dir = "."
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    return Path(save_dir) / str(logger.name) / version
+    return Path(save_dir).joinpath(*plain_parts(f"{logger.name}/{version}"))
 
 
-def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> list[str]:
+def log_scalars(
+    trainer: Trainer, scalars: Mapping[str, float], step: int, patience: Patience
+) -> list[str]:
     """Log to every logger, each on its own; return what went wrong, in words."""
     failures = []
     for logger in trainer.loggers:
         try:
-            logger.log_metrics(dict(scalars), step=step)
+            patience.call(logger, partial(logger.log_metrics, dict(scalars), step=step))
         except Exception as error:
             failures.append(f"{type(logger).__name__} failed to log: {error!r}. Training goes on.")
     return failures
 
 
-def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) -> list[str]:
+def prepare_loggers(
+    trainer: Trainer, callback: Any, header: Mapping[str, Any], patience: Patience
+) -> list[str]:
     """Tell each logger, before the first probe of a process, how its numbers belong together.
 
     Args:
         trainer: With the loggers.
         callback: The ProbeCallback whose numbers will come.
         header: Of its run, for the series that it declares.
+        patience: With the loggers.
 
     Returns:
         What went wrong, in words.
@@ -53,12 +64,14 @@ def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) 
     for logger in trainer.loggers:
         try:
             if _is(logger, "WandbLogger"):
-                wandb_charts.define_axis(logger, callback.log_prefix or callback.name, header)
+                prefix = callback.log_prefix or callback.name
+                patience.call(logger, partial(wandb_charts.define_axis, logger, prefix, header))
             elif _is(logger, "TensorBoardLogger"):
                 probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.
                 if probes and probes[0] is callback:
-                    tensorboard_charts.write_layout(logger, probes, header)
+                    layout = partial(tensorboard_charts.write_layout, logger, probes, header)
+                    patience.call(logger, layout)
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures
@@ -69,6 +82,7 @@ def log_charts(
     header: Mapping[str, Any],
     record: Record,
     matrices: Mapping[str, Tensor],
+    patience: Patience | None = None,
     *,
     pictures: bool,
 ) -> list[str]:
@@ -79,6 +93,7 @@ def log_charts(
         header: The run's.
         record: The probe.
         matrices: "{encoder}/{task}/{metric}" -> [C, C].
+        patience: With the loggers.
         pictures: Also what has to be drawn, which takes longer than all other logging together.
 
     Returns:
@@ -95,7 +110,7 @@ def log_charts(
     ]
     if not chosen:
         return []
-    failures: list[str] = []
+    patience, failures = patience or Patience(), list[str]()
     run = Run(folder=Path(), header=header, records=(record,), problems=())
     arrays = {key: value.cpu().numpy() for key, value in matrices.items()}
     # W&B draws the curves over shots itself.
@@ -103,7 +118,7 @@ def log_charts(
     drawn = _pictures(run, arrays, failures, curves=curves) if pictures else {}
     for logger, log_probe in chosen:
         try:
-            log_probe(logger, run, arrays, drawn)
+            patience.call(logger, partial(log_probe, logger, run, arrays, drawn))
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures

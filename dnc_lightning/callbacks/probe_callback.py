@@ -134,11 +134,11 @@ class ProbeCallback(RunState):
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
             return
+        check_strategy(trainer)
         # One Trainer that fits a second module goes on counting, its curve must not.
         if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
         self._module_ = id(pl_module)
-        check_strategy(trainer)
         check_ways(self.ways, self.probe)
         self.probe.indices  # noqa: B018 - chosen now, so that a mistake shows now
 

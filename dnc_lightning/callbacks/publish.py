@@ -10,10 +10,16 @@ from lightning.pytorch import LightningModule, Trainer
 
 from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
-from dnc_lightning.callbacks.loggers import log_charts, log_scalars, prepare_loggers, run_folder
+from dnc_lightning.callbacks.loggers import (
+    log_charts,
+    log_scalars,
+    prepare_loggers,
+    run_folder,
+)
 from dnc_lightning.callbacks.recorder import Recorder
 from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.probe.results import ProbeResult
+from dnc_lightning.records.files import plain_parts
 from dnc_lightning.records.store import Record
 
 
@@ -36,14 +42,30 @@ def open_records(
     Returns:
         Problems.
     """
-    folder = Path(callback.dirpath or run_folder(trainer) / "dnc" / callback.name)
+    folder, problems = _folder(callback, recorder, trainer)
     header = run_header(callback, trainer, pl_module)
-    problems = recorder.open(folder, header, previous, callback.last_step_)
-    problems += prepare_loggers(trainer, callback, header)
+    problems += recorder.open(folder, header, previous, callback.last_step_)
+    problems += prepare_loggers(trainer, callback, header, recorder.patience)
     if recorder.writer is not None and callback.examples:
         folder, bank = recorder.writer.folder, callback.engine_.bank
         problems += write_examples(folder, callback.probe.tasks, bank)
     return problems
+
+
+def _folder(callback: RunState, recorder: Recorder, trainer: Trainer) -> tuple[Path, list[str]]:
+    """Where the records of a run should lie, and problems with finding out."""
+    if callback.dirpath:
+        return Path(callback.dirpath), []
+    logger, problems = trainer.logger, []
+    folder = Path(trainer.default_root_dir)
+    try:
+        folder = recorder.patience.call(logger, lambda: run_folder(trainer))
+    except Exception as error:
+        problems.append(
+            f"{type(logger).__name__} failed to name the run's folder: {error!r}. The records lie "
+            f"below {folder}; training goes on."
+        )
+    return folder.joinpath("dnc", *plain_parts(callback.name)), problems
 
 
 def publish(
@@ -73,7 +95,7 @@ def publish(
     Returns:
         Problems, those of the probe first.
     """
-    failures = log_scalars(trainer, _news(result.scalars, before or {}), step)
+    failures = log_scalars(trainer, _news(result.scalars, before or {}), step, recorder.patience)
     record = Record(
         step=step,
         epoch=trainer.current_epoch,
@@ -86,7 +108,14 @@ def publish(
     written = recorder.write(record, result.matrices, again=before is not None)
     problems = [*record.warnings, *written]
     if charts:
-        problems += log_charts(trainer, recorder.header, record, result.matrices, pictures=pictures)
+        problems += log_charts(
+            trainer,
+            recorder.header,
+            record,
+            result.matrices,
+            recorder.patience,
+            pictures=pictures,
+        )
     return problems
 
 

@@ -263,7 +263,6 @@ class ProbeEngine:
                 "initial values: for this probe they borrowed those of probe images. The "
                 "values without are kept as uncalibrated."
             )
-            result.warnings = [*raw.warnings, *result.warnings]
         return result
 
     def _measure(self, features: dict[str, Tensor], thorough: bool) -> ProbeResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".part"
@@ -30,3 +31,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def plain_parts(name: str) -> list[str]:
+    """The parts of a path that stays below where it begins: "../a" gives "__" and "a"."""
+    return [re.sub(r"^\.+$", lambda dots: "_" * len(dots[0]), p) for p in name.split("/") if p]
