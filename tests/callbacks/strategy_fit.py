@@ -72,8 +72,7 @@ class Split(Whole):
             parallelize_module(layers, self.device_mesh["tensor_parallel"], plan)
         options: dict[str, Any] = {"mesh": mesh}
         if "bf16" in self.case:
-            kinds = {"param_dtype": torch.bfloat16, "output_dtype": torch.float32}
-            options["mp_policy"] = MixedPrecisionPolicy(**kinds)
+            options["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
         if "nested" in self.case or "blocks" in self.case:
             fully_shard(layers[1], **options)
             fully_shard(layers[3], **options)

@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -178,6 +179,14 @@ def test_zero_stages_one_and_two_are_not_refused(tmp_path: Path) -> None:
         accelerator="cpu", devices=1, strategy=strategy, logger=False, default_root_dir=tmp_path
     )
     strategies.check_strategy(trainer)
+
+
+def test_processes_without_torch_distributed_are_refused() -> None:
+    """As those of XLA: a stand-in, for its strategy wants a TPU."""
+    strategy = type("XLAStrategy", (), {})()
+    trainer: Any = SimpleNamespace(world_size=8, global_rank=0, strategy=strategy)
+    with pytest.raises(ValueError, match=r"XLAStrategy cannot be probed.*torch.distributed"):
+        strategies.processes_of(trainer)
 
 
 def late_on_rank_one(module: Any, images: torch.Tensor) -> torch.Tensor:
