@@ -62,7 +62,7 @@ def processes_of(trainer: Trainer) -> Processes:
         )
     # Who gives up must come back to training before the others lose patience there.
     given = getattr(strategy, "_timeout", None)
-    exchange, close = gloo(DEADLINE if given is None else min(DEADLINE, given / 2))
+    exchange, group = gloo(DEADLINE if given is None else min(DEADLINE, given / 2))
     sampler = strategy.distributed_sampler_kwargs
     return Processes.join(
         trainer.global_rank,
@@ -70,5 +70,5 @@ def processes_of(trainer: Trainer) -> Processes:
         exchange,
         sampler["rank"],
         sampler["num_replicas"],
-        close,
+        group,
     )

@@ -30,25 +30,40 @@ class TorchMetric:
 
     def measure(self, bench: Bench) -> Found:
         """Update a clone with this process's samples, and compute over all processes."""
+        attempt = bench.processes.attempt
         try:
-            numbers = bench.processes.attempt(partial(self._numbers, bench))
+            # In two parts: some metrics sum by themselves, and wait for all processes to do so.
+            fresh = attempt(partial(self._updated, bench))
+            return Found(instead=attempt(partial(self._numbers, fresh)))
         except LostError:
             raise
         except Exception as error:
             return Found(warnings=[f"Metric {self.name} failed and is nan: {reason_of(error)}."])
-        return Found(instead=numbers)
 
-    def _numbers(self, bench: Bench) -> dict[str, float]:
+    def _updated(self, bench: Bench) -> Metric:
         fresh, processes = self.metric.clone().to(bench.features.device), bench.processes
         if processes.size > 1:
+            if processes.shards < processes.size and _sums_by_itself(fresh):
+                raise ValueError(
+                    "it sums over all processes, of which several hold one model together and "
+                    "embed the same images. Use the instruments of the same name instead"
+                )
             # As the probe's own sums: over the shards of the samples, and with its deadline.
+            fresh.process_group = processes.group
             fresh.distributed_available_fn = lambda: True
             fresh.dist_sync_fn = lambda tensor, group=None: processes.gather(tensor)
         if len(bench.features):
             fresh.update(bench.features, bench.labels)
+        return fresh
+
+    def _numbers(self, fresh: Metric) -> dict[str, float]:
         value = fresh.compute()
         numbers = value if isinstance(value, Mapping) else {self.name: value}
         return {k: float(v) for k, v in numbers.items() if torch.as_tensor(v).numel() == 1}
+
+
+def _sums_by_itself(metric: Metric) -> bool:
+    return type(metric)._sync_dist is not Metric._sync_dist
 
 
 def _declaration(name: str, metric: Metric) -> Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -57,7 +57,7 @@ class Processes:
     lost: str = ""  # why nothing can be exchanged any more
     _depth: int = 0  # attempts that are going on
     _failure: _Failure | None = None  # in one of them, until it has ended
-    _close: Callable[[], None] | None = field(default=None, repr=False)
+    group: Any = None  # of torch.distributed, for sums that others make; None for the default one
 
     @classmethod
     def join(
@@ -67,7 +67,7 @@ class Processes:
         exchange: Reduce,
         shard: int,
         shards: int,
-        close: Callable[[], None] | None = None,
+        group: Any = None,
     ) -> Processes:
         """Meet the others, and find out who has the same shard of the samples.
 
@@ -75,7 +75,7 @@ class Processes:
             ValueError: a shard that nobody has.
             LostError: the others did not come.
         """
-        joined = cls(rank, size, exchange, shard, shards, _close=close)
+        joined = cls(rank, size, exchange, shard, shards, group=group)
         everyone = joined._table(shard + 1)
         joined.leads = everyone.index(shard + 1) == rank
         if set(everyone) != set(range(1, shards + 1)):
@@ -184,10 +184,10 @@ class Processes:
 
     def close(self) -> None:
         """Give the connection back."""
-        close, self._close = self._close, None
-        if close is not None:
+        group, self.group = self.group, None
+        if group is not None:
             with suppress(Exception):  # a broken one cannot be
-                close()
+                dist.destroy_process_group(group)
 
     def _meet(self, plan: str, problem: Exception | None = None) -> None:
         """Go on if all processes are about to do the same and none has failed.
@@ -242,8 +242,8 @@ class _Failure:
     text: str
 
 
-def gloo(deadline: timedelta) -> tuple[Reduce, Callable[[], None]]:
-    """Sum tensors of the CPU over all processes of torch.distributed, and how to close.
+def gloo(deadline: timedelta) -> tuple[Reduce, Any]:
+    """What sums tensors of the CPU over all processes of torch.distributed, and its group.
 
     A group of its own, and gloo's on every device: there what passes the deadline raises in the
     process that waits, while NCCL ends the process, and with it the training. Every process must
@@ -264,4 +264,4 @@ def gloo(deadline: timedelta) -> tuple[Reduce, Callable[[], None]]:
         dist.all_reduce(tensor, group=group)
         return tensor
 
-    return total, lambda: dist.destroy_process_group(group)
+    return total, group

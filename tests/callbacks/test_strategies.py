@@ -111,6 +111,7 @@ def test_fsdp2_root(tmp_path: Path) -> None:
     check(tmp_path, "fsdp", 2)
 
 
+@pytest.mark.slow
 def test_fsdp2_blocks_and_their_root(tmp_path: Path) -> None:
     """The usual recipe: layers, then what contains them all."""
     check(tmp_path, "fsdp_blocks", 2)

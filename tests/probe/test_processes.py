@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
+from dnc_lightning.instruments import TorchMetric
+from dnc_lightning.metrics import DirectionalCollapse
+from dnc_lightning.probe.bench import Bench, Settings
+from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.processes import LostError, OtherRankError, Processes
 
 
@@ -193,3 +200,51 @@ def test_alone_everything_is_at_hand() -> None:
     assert alone.decide(0.5) == 0.5
     with pytest.raises(BrokenBarrierError):
         alone.attempt(lambda: (_ for _ in ()).throw(BrokenBarrierError()))
+
+
+class Mean(Metric):
+    """The mean of all features, and of their squares in the order of the samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        self.total += features.sum()
+        self.count += features.numel()
+        self.rows.append(features)
+
+    def compute(self) -> dict[str, Tensor]:
+        rows = dim_zero_cat(self.rows)
+        return {"mean": self.total / self.count, "rows": torch.tensor(float(len(rows)))}
+
+
+def test_metrics_of_others_count_each_shard_once() -> None:
+    """Ranks 0 and 1 hold one model together; the second shard is larger."""
+    features, labels = torch.rand(7, 3), torch.arange(7) % 2
+    parts = {0: slice(0, 2), 1: slice(2, 7)}
+
+    def act(processes: Processes) -> Any:
+        own = parts[processes.shard]
+        task = {"label": Task(labels[own], ("a", "b"))}
+        bench = Bench(features[own], task, Settings(), processes=processes)
+        ours = TorchMetric(DirectionalCollapse()).measure(bench)
+        return TorchMetric(Mean()).measure(bench), ours
+
+    for found, ours in together(act, (0, 0, 1)):
+        assert found.instead == pytest.approx({"mean": float(features.mean()), "rows": 7.0})
+        assert "several hold one model together" in ours.warnings[0]
+
+
+def test_a_metric_that_fails_on_one_rank_says_which() -> None:
+    def act(processes: Processes) -> Any:
+        features = torch.rand(4, 3) if processes.rank else torch.rand(4)
+        bench = Bench(features, {"label": Task(torch.arange(4), tuple("abcd"))}, Settings())
+        bench = replace(bench, processes=processes)
+        return TorchMetric(DirectionalCollapse()).measure(bench).warnings[0]
+
+    first, second, _ = together(act)
+    assert "ValueError" in first
+    assert "rank 0: ValueError" in second
