@@ -105,17 +105,19 @@ class Processes:
         """
         if self.exchange is None:
             return tensor
-        self._meet(f"sum of {tensor.dtype} {list(tensor.shape)}")
+        # Whatever may fail comes before the others are told that this process will send.
         sent = tensor.detach().cpu().contiguous()
         sent = sent.clone() if self.leads else torch.zeros_like(sent)
+        self._meet(f"sum of {tensor.dtype} {list(tensor.shape)}")
         return self._send(sent).to(tensor.device)
 
     def any(self, flags: Tensor) -> Tensor:
         """Which of some booleans [n] are true on one process at least. Raises as `sum`."""
         if self.exchange is None:
             return flags
+        sent = flags.to("cpu", torch.int32)
         self._meet(f"any of {list(flags.shape)}")
-        return self._send(flags.to("cpu", torch.int32)) > 0
+        return self._send(sent) > 0
 
     def of_rank_zero(self, tensor: Tensor) -> Tensor:
         """Return rank 0's values of a tensor that has one shape and type everywhere, on the CPU.
@@ -125,9 +127,9 @@ class Processes:
         own = tensor.detach().cpu().contiguous()
         if self.exchange is None:
             return own
-        self._meet(f"{own.dtype} {list(own.shape)} of rank 0")
         sent = own.flatten().view(torch.uint8)
         sent = sent.clone() if self.rank == 0 else torch.zeros_like(sent)
+        self._meet(f"{own.dtype} {list(own.shape)} of rank 0")
         return self._send(sent).view(own.dtype).view(own.shape)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:

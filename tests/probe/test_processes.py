@@ -248,3 +248,17 @@ def test_a_metric_that_fails_on_one_rank_says_which() -> None:
     first, second, _ = together(act)
     assert "ValueError" in first
     assert "rank 0: ValueError" in second
+
+
+def test_a_tensor_that_cannot_be_sent_is_a_failure_like_any_other() -> None:
+    """As where a device has run out of memory: found before the others are told to come."""
+
+    def act(processes: Processes) -> Any:
+        device = "meta" if processes.rank == 1 else "cpu"
+        with pytest.raises((NotImplementedError, OtherRankError)) as raised:
+            processes.attempt(lambda: processes.sum(torch.empty(2, device=device)))
+        return raised.type, float(processes.sum(torch.ones(())))
+
+    assert together(act) == [(OtherRankError, 3.0), (NotImplementedError, 3.0)] + [
+        (OtherRankError, 3.0)
+    ]
