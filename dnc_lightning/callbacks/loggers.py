@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
-from dnc_lightning.callbacks.deadlines import Patience
+from dnc_lightning.callbacks.deadlines import in_time
 from dnc_lightning.records.files import plain_parts
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.paper.probe import probe_pictures
@@ -33,29 +33,24 @@ def run_folder(trainer: Trainer) -> Path:
     return Path(save_dir).joinpath(*plain_parts(f"{logger.name}/{version}"))
 
 
-def log_scalars(
-    trainer: Trainer, scalars: Mapping[str, float], step: int, patience: Patience
-) -> list[str]:
+def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> list[str]:
     """Log to every logger, each on its own; return what went wrong, in words."""
     failures = []
     for logger in trainer.loggers:
         try:
-            patience.call(logger, partial(logger.log_metrics, dict(scalars), step=step))
+            in_time(logger, partial(logger.log_metrics, dict(scalars), step=step))
         except Exception as error:
             failures.append(f"{type(logger).__name__} failed to log: {error!r}. Training goes on.")
     return failures
 
 
-def prepare_loggers(
-    trainer: Trainer, callback: Any, header: Mapping[str, Any], patience: Patience
-) -> list[str]:
+def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) -> list[str]:
     """Tell each logger, before the first probe of a process, how its numbers belong together.
 
     Args:
         trainer: With the loggers.
         callback: The ProbeCallback whose numbers will come.
         header: Of its run, for the series that it declares.
-        patience: With the loggers.
 
     Returns:
         What went wrong, in words.
@@ -65,13 +60,13 @@ def prepare_loggers(
         try:
             if _is(logger, "WandbLogger"):
                 prefix = callback.log_prefix or callback.name
-                patience.call(logger, partial(wandb_charts.define_axis, logger, prefix, header))
+                in_time(logger, partial(wandb_charts.define_axis, logger, prefix, header))
             elif _is(logger, "TensorBoardLogger"):
                 probes = [c for c in trainer.callbacks if hasattr(c, "engine_")]  # type: ignore[attr-defined]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.
                 if probes and probes[0] is callback:
                     layout = partial(tensorboard_charts.write_layout, logger, probes, header)
-                    patience.call(logger, layout)
+                    in_time(logger, layout)
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures
@@ -82,7 +77,6 @@ def log_charts(
     header: Mapping[str, Any],
     record: Record,
     matrices: Mapping[str, Tensor],
-    patience: Patience | None = None,
     *,
     pictures: bool,
 ) -> list[str]:
@@ -93,7 +87,6 @@ def log_charts(
         header: The run's.
         record: The probe.
         matrices: "{encoder}/{task}/{metric}" -> [C, C].
-        patience: With the loggers.
         pictures: Also what has to be drawn, which takes longer than all other logging together.
 
     Returns:
@@ -110,7 +103,7 @@ def log_charts(
     ]
     if not chosen:
         return []
-    patience, failures = patience or Patience(), list[str]()
+    failures: list[str] = []
     run = Run(folder=Path(), header=header, records=(record,), problems=())
     arrays = {key: value.cpu().numpy() for key, value in matrices.items()}
     # W&B draws the curves over shots itself.
@@ -118,7 +111,7 @@ def log_charts(
     drawn = _pictures(run, arrays, failures, curves=curves) if pictures else {}
     for logger, log_probe in chosen:
         try:
-            patience.call(logger, partial(log_probe, logger, run, arrays, drawn))
+            in_time(logger, partial(log_probe, logger, run, arrays, drawn))
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 
+from dnc_lightning.callbacks.deadlines import in_time
 from dnc_lightning.callbacks.examples import write_examples
 from dnc_lightning.callbacks.header import run_header
 from dnc_lightning.callbacks.loggers import (
@@ -42,29 +43,29 @@ def open_records(
     Returns:
         Problems.
     """
-    folder, problems = _folder(callback, recorder, trainer)
+    folder, problems = _folder(callback, trainer)
     header = run_header(callback, trainer, pl_module)
     problems += recorder.open(folder, header, previous, callback.last_step_)
-    problems += prepare_loggers(trainer, callback, header, recorder.patience)
+    problems += prepare_loggers(trainer, callback, header)
     if recorder.writer is not None and callback.examples:
         folder, bank = recorder.writer.folder, callback.engine_.bank
         problems += write_examples(folder, callback.probe.tasks, bank)
     return problems
 
 
-def _folder(callback: RunState, recorder: Recorder, trainer: Trainer) -> tuple[Path, list[str]]:
+def _folder(callback: RunState, trainer: Trainer) -> tuple[Path, list[str]]:
     """Where the records of a run should lie, and problems with finding out."""
     if callback.dirpath:
         return Path(callback.dirpath), []
-    logger, problems = trainer.logger, []
-    folder = Path(trainer.default_root_dir)
-    try:
-        folder = recorder.patience.call(logger, lambda: run_folder(trainer))
-    except Exception as error:
-        problems.append(
-            f"{type(logger).__name__} failed to name the run's folder: {error!r}. The records lie "
-            f"below {folder}; training goes on."
-        )
+    folder, problems = Path(trainer.default_root_dir), []
+    if trainer.logger is not None:
+        try:
+            folder = in_time(trainer.logger, lambda: run_folder(trainer))
+        except Exception as error:
+            problems.append(
+                f"{type(trainer.logger).__name__} failed to name the run's folder: {error!r}. The "
+                f"records lie below {folder}; training goes on."
+            )
     return folder.joinpath("dnc", *plain_parts(callback.name)), problems
 
 
@@ -95,7 +96,7 @@ def publish(
     Returns:
         Problems, those of the probe first.
     """
-    failures = log_scalars(trainer, _news(result.scalars, before or {}), step, recorder.patience)
+    failures = log_scalars(trainer, _news(result.scalars, before or {}), step)
     record = Record(
         step=step,
         epoch=trainer.current_epoch,
@@ -113,7 +114,6 @@ def publish(
             recorder.header,
             record,
             result.matrices,
-            recorder.patience,
             pictures=pictures,
         )
     return problems

@@ -12,7 +12,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from dnc_lightning.callbacks.deadlines import Patience
 from dnc_lightning.callbacks.identity import changes
 from dnc_lightning.records.holding import Hold
 from dnc_lightning.records.store import (
@@ -32,7 +31,6 @@ class Recorder:
         self.written = 0
         self.anew = False  # a resumed run whose records begin here
         self.header: Mapping[str, Any] = {}
-        self.patience = Patience()  # with the loggers of the run
         self._hold: Hold | None = None  # from `open` to `close`, against other runs
 
     def open(

@@ -23,7 +23,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning import ProbeCallback, ProbeSet
-from dnc_lightning.callbacks.deadlines import Patience
+from dnc_lightning.callbacks import deadlines
 from dnc_lightning.instruments import BUILT_IN
 from dnc_lightning.reporting import Run, read_run
 from dnc_lightning.reporting.read.few_shot import TRACKED, few_shot
@@ -320,7 +320,7 @@ class Blocked(Memory):
 def test_a_logger_that_blocks_is_left_after_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Patience.__init__, "__defaults__", (0.5,))
+    monkeypatch.setattr(deadlines, "LOGGER_DEADLINE", 0.5)
     free, memory = threading.Event(), Memory()
     began = time.monotonic()
     callback, _ = train(tmp_path, [Blocked(free), memory], 3, quiet=True)
