@@ -30,6 +30,7 @@ from dnc_lightning.callbacks.schedules import (
     step_schedule,
 )
 from dnc_lightning.callbacks.stale import stale_monitors
+from dnc_lightning.callbacks.strategies import check_strategy
 from dnc_lightning.instruments import Instrument, find_instruments
 from dnc_lightning.probe.encoders import MissingEncoderError
 from dnc_lightning.probe.pooling import Pooling
@@ -137,6 +138,7 @@ class ProbeCallback(RunState):
         """Choose the samples; refuse what cannot work before the first step."""
         if stage != "fit":
             return
+        check_strategy(trainer)
         # One Trainer that fits a second module goes on counting, its curve must not.
         if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
@@ -208,9 +210,15 @@ class ProbeCallback(RunState):
             return step_of(trainer) >= self.next_step_
         passed = time.monotonic() - self._last_time_
         # The clocks of the ranks differ; rank zero's decides.
-        return trainer.strategy.broadcast(passed >= self.train_time_interval.total_seconds())
+        return bool(self._decide(passed >= self.train_time_interval.total_seconds()))
+
+    def _decide(self, value: float) -> float:
+        """Rank zero's value."""
+        return self.engine_.processes.decide(value)
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
+        if self.engine_.processes.lost:
+            return
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
         thorough = final or self.last_step_ < 0
@@ -241,7 +249,7 @@ class ProbeCallback(RunState):
         if self.max_overhead is not None:
             # The clocks of the ranks differ; rank zero's decides.
             earliest = earliest_step(cost, step, self.max_overhead)
-            self.not_before_ = trainer.strategy.broadcast(earliest)
+            self.not_before_ = int(self._decide(earliest))
         self.next_step_ = next_step(self._steps, step, self.not_before_)
 
     def _tell(self, problems: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -43,3 +44,8 @@ def array_in(archive: zipfile.ZipFile, key: str) -> NDArray[np.float32]:
     """Read one array of an .npz file by its key; raises what is `UNREADABLE`."""
     with archive.open(key + ARRAY_SUFFIX) as member:
         return np.asarray(np.lib.format.read_array(member), dtype=np.float32)
+
+
+def plain_parts(name: str) -> list[str]:
+    """The parts of a path that stays below where it begins: "../a" gives "__" and "a"."""
+    return [re.sub(r"^\.+$", lambda dots: "_" * len(dots[0]), p) for p in name.split("/") if p]
