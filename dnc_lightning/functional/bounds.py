@@ -75,7 +75,7 @@ def few_shot_bounds(
     present = geometry.count > 0
     classes = int(present.sum())
     rivals = (classes if ways is None else check_ways(ways, classes)) - 1
-    if not bool(geometry.mean[present].isfinite().all()):
+    if not geometry.finite:
         return m.new_full((len(m),), torch.nan)
     if kind == "luthra_2025":
         value = _luthra_mean(geometry, classes, rivals, _common(m, kind))
@@ -154,8 +154,7 @@ def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
         return torch.where(pairs.present, tail, 0.0).sum(1)
 
     sums = torch.cat([total(pairs) for pairs in pair_rows(geometry)])
-    finite = geometry.mean[present].isfinite().all()
-    return sums.clamp(max=1)[present].mean().where(finite, torch.nan)
+    return sums.clamp(max=1)[present].mean() * (1.0 if geometry.finite else torch.nan)
 
 
 def shots_needed(

@@ -70,8 +70,9 @@ def class_geometry(
             takes the bound sqrt(q_i q_j), which keeps every error bound valid.
         joint: Also compute `axis_covariance` [C, C, C], which the joint certificate needs.
         reduce: Sums a tensor over all shards, for features that are spread over processes; shards
-            may be uneven or empty. Only [C, D]- and [C, C]-sized sums pass through it, and for
-            tr Sigma_i^2 a sequence of slices [C, k, D] that together hold the covariances.
+            may be uneven or empty. [C, D]- and [C, C]-sized sums pass through it, and for
+            tr Sigma_i^2 all features in slices of whole classes, or, where classes have more
+            samples than dimensions, their covariances in slices [C, k, D].
 
     Returns:
         The moments; with `reduce` the same on every shard, as if computed in one process.
@@ -97,6 +98,7 @@ def class_geometry(
         geometry = _plug_in(scaled, labels.long(), num_classes, exact, joint, reduce, error)
         if scaled.dtype != wide(features.device) and needs_double(geometry):
             scaled = scaled.to(wide(features.device))
+            del geometry  # two would be held at once
             geometry = _plug_in(scaled, labels.long(), num_classes, exact, joint, reduce, error)
         _warn(geometry)
         geometry = rescale(geometry, -exponent)
