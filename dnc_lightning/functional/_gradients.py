@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -31,12 +32,10 @@ class Gradient:
     fourth_moment: Tensor  # [C]
 
 
-def pulled(gradient: Tensor, position: Tensor, rows: slice) -> Tensor:
-    """How a gradient [b, C] to squared distances of some rows moves all means [C, D]."""
-    own = position[rows]
-    out = 2 * (gradient.sum(0)[:, None] * position - gradient.T @ own)
-    out[rows] += 2 * (gradient.sum(1, keepdim=True) * own - gradient @ position)
-    return out
+def pulled(gradient: Tensor, position: Tensor) -> Tensor:
+    """How a gradient [C, C] to squared distances moves the means [C, D] that they are between."""
+    both = gradient + gradient.T
+    return 2 * (both.sum(1, keepdim=True) * position - both @ position)
 
 
 def differentiate_terms(
@@ -54,7 +53,7 @@ def differentiate_terms(
             value = term.combine(leaf, sums)
             weights.append(torch.autograd.grad(value, leaf)[0].nan_to_num(0, 0, 0))
             values.append(value.detach())
-    group = max(1, SCRATCH_BYTES // (8 * plug_in.num_classes**2))
+    group = max(1, SCRATCH_BYTES // (3 * 8 * plug_in.num_classes**2))
 
     def groups() -> Iterator[list[Gradient]]:
         for begin in range(0, len(terms), group):
@@ -95,7 +94,7 @@ def _gradients(
             outer, list(moments.values()), into.classes, retain_graph=True
         )
         named = dict(zip(moments, (g.nan_to_num(0) for g in by_class), strict=True))
-        out.append(Gradient(into.mean, axis_variance=into.axis, third_moment=into.third, **named))
+        out.append(into.gradient(plug_in, named))
     return out
 
 
@@ -123,43 +122,36 @@ def _block(pairs: PairRows, moved: Tensor, exact: bool) -> tuple[list[Tensor], P
 class _Sums:
     """The gradient of one statistic, gathered over blocks of pairs."""
 
-    position: Tensor  # [C, D] class means around their mean
-    third_moment: Tensor  # [C, D]
-    mean: Tensor  # [C, D]
-    axis: Tensor  # [C, C]
-    third: Tensor  # [C, D]
+    distance2: Tensor  # [C, C]
+    axis_variance: Tensor  # [C, C]
+    third: Tensor  # [C, C] to mu_i . t_j
     classes: list[Tensor]  # [C] each
 
     @classmethod
     def empty(cls, plug_in: ClassGeometry, number: int) -> _Sums:
-        position = (plug_in.mean - plug_in.mean.nanmean(0)).nan_to_num(0)
-        return cls(
-            position=position,
-            third_moment=plug_in.third_moment.nan_to_num(0),
-            mean=torch.zeros_like(position),
-            axis=torch.zeros_like(plug_in.distance2),
-            third=torch.zeros_like(position),
-            classes=[torch.zeros_like(plug_in.variance) for _ in range(number)],
-        )
+        distance2, axis, third = (torch.zeros_like(plug_in.distance2) for _ in range(3))
+        classes = [torch.zeros_like(plug_in.variance) for _ in range(number)]
+        return cls(distance2, axis, third, classes)
 
     def add(self, rows: slice, gradients: Sequence[Tensor | None]) -> None:
         """Add the gradients to the leaves of a block and to its classes."""
         distance2, axis, rival_axis, third, rival_third, projection, *classes = gradients
-        if distance2 is not None:
-            self.mean += pulled(distance2, self.position, rows)
-        if axis is not None:
-            self.axis[rows] += axis
-        if rival_axis is not None:
-            self.axis[:, rows] += rival_axis.T
-        if third is not None:  # of mu_i . t_j
-            self.mean[rows] += third @ self.third_moment
-            self.third += third.T @ self.position[rows]
-        if rival_third is not None:  # of mu_j . t_i
-            self.mean += rival_third.T @ self.third_moment[rows]
-            self.third[rows] += rival_third @ self.position
-        if projection is not None:  # of mu_j . t_j
-            self.mean += projection[:, None] * self.third_moment
-            self.third += projection[:, None] * self.position
-        for into, part in zip(self.classes, classes, strict=True):
+        here: list[tuple[Tensor, Tensor | None]] = [
+            (self.distance2[rows], distance2),
+            (self.axis_variance[rows], axis),
+            (self.axis_variance[:, rows].T, rival_axis),
+            (self.third[rows], third),
+            (self.third[:, rows].T, rival_third),
+            (self.third.diagonal(), projection),
+        ]
+        for into, part in chain(here, zip(self.classes, classes, strict=True)):
             if part is not None:
                 into += part
+
+    def gradient(self, plug_in: ClassGeometry, by_class: dict[str, Tensor]) -> Gradient:
+        """The whole, with that to the moments of classes."""
+        position = (plug_in.mean - plug_in.mean.nanmean(0)).nan_to_num(0)
+        mean = pulled(self.distance2, position)
+        mean += self.third @ plug_in.third_moment.nan_to_num(0)
+        third = self.third.T @ position
+        return Gradient(mean, axis_variance=self.axis_variance, third_moment=third, **by_class)

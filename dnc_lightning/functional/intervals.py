@@ -159,7 +159,7 @@ def _differentiate(plug_in: ClassGeometry, statistic: Statistic) -> tuple[Tensor
                 for (name, leaf), grad in zip(leaves.items(), found, strict=True)
             }
             pull = by_name.pop("distance2")
-            by_name["mean"] += pulled(pull, leaves["mean"].detach(), slice(0, len(pull)))
+            by_name["mean"] += pulled(pull, leaves["mean"].detach())
             gradients.append(Gradient(**by_name))
     return value.detach(), gradients
 

@@ -82,7 +82,7 @@ def test_intervals_in_blocks_are_those_of_the_whole_graph(
     whole = population_estimate(x, y, statistic, geometry=g)
     assert bool((whole.standard_error > 0).all())
     monkeypatch.setattr("dnc_lightning.functional._pairs.BLOCK_PAIRS", entries)
-    monkeypatch.setattr("dnc_lightning.functional._gradients.SCRATCH_BYTES", 8 * 25 * 2)
+    monkeypatch.setattr("dnc_lightning.functional._gradients.SCRATCH_BYTES", 24 * 25 * 2)
     _, terms = population_summary(SHOTS, ways=3)
     found = population_estimate(x, y, terms, geometry=g)
     for field in ("value", "standard_error", "low", "high"):
