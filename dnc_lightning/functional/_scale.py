@@ -54,6 +54,25 @@ def rounding(dtype: torch.dtype) -> float:
     return eps if eps > torch.finfo(torch.float32).eps else 2 * eps
 
 
+def squared_distances(points: Tensor, rows: slice) -> Tensor:
+    """Of some of the points [C, D] from all, [b, C]: by their Gram matrix, but for close ones."""
+    square = points.square().sum(1)
+    sums = square[rows, None] + square
+    distance2 = (sums - 2 * points[rows] @ points.T).clamp_(min=0)
+    for pairs in torch.split((distance2 < CLOSE * sums).nonzero(), CLOSE_PAIRS):
+        a, b = pairs.T
+        distance2[a, b] = (points[rows][a] - points[b]).square().sum(1)
+    distance2[:, rows].fill_diagonal_(0)
+    return distance2
+
+
+CLOSE = 1e-6
+"""Squared distance over squared norms below which a Gram matrix holds too few digits of it."""
+
+CLOSE_PAIRS = 2**12
+"""Pairs whose difference is held at once."""
+
+
 def within_rounding(points: Tensor, distance2: Tensor, error: float) -> Tensor:
     """Pairs of points [C, D] that differ by no more than rounding, bool [C, C], diagonal False.
 

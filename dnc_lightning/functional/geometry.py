@@ -22,7 +22,12 @@ from dnc_lightning.functional._moments import (
     trace_products,
 )
 from dnc_lightning.functional._pairs import fill_diagonal
-from dnc_lightning.functional._scale import rounding, unit_scale, within_rounding
+from dnc_lightning.functional._scale import (
+    rounding,
+    squared_distances,
+    unit_scale,
+    within_rounding,
+)
 from dnc_lightning.functional._tiles import (
     ClassTiles,
     Reduce,
@@ -158,7 +163,7 @@ def _plug_in(
     distance2 = cross.new_empty(num_classes, num_classes)
     apart = torch.empty_like(distance2, dtype=torch.bool)
     for rows in row_blocks(num_classes, BLOCK_ENTRIES):
-        distance2[rows] = _squared_distances(centred, square, rows)
+        distance2[rows] = squared_distances(centred, rows)
         apart[rows] = distance2[rows] > noise[rows, None] + noise
     apart &= ~within_rounding(mean, distance2, error)
     apart &= present[:, None] & present
@@ -194,27 +199,8 @@ def _plug_in(
     )
 
 
-def _squared_distances(points: Tensor, square: Tensor, rows: slice) -> Tensor:
-    """Of some of the points [C, D] with squared norms [C] from all, [b, C].
-
-    By their Gram matrix, but for close ones.
-    """
-    sums = square[rows, None] + square
-    distance2 = (sums - 2 * points[rows] @ points.T).clamp_(min=0)
-    for pairs in torch.split((distance2 < CLOSE * sums).nonzero(), CLOSE_PAIRS):
-        a, b = pairs.T
-        distance2[a, b] = (points[rows][a] - points[b]).square().sum(1)
-    return fill_diagonal(distance2, rows, 0.0)
-
-
 BLOCK_ENTRIES = 2**21
 """Pairs whose distances are computed at once, 16 MB a number."""
-
-CLOSE = 1e-6
-"""Squared distance over squared norms below which a Gram matrix holds too few digits of it."""
-
-CLOSE_PAIRS = 2**12
-"""Pairs whose difference is held at once."""
 
 
 def needs_double(geometry: ClassGeometry) -> bool:
