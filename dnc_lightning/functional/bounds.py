@@ -14,6 +14,7 @@ from dnc_lightning.functional._pairs import PairRows, all_pairs, pair_rows
 from dnc_lightning.functional.collapse import axis_ratio, variance_ratio
 from dnc_lightning.functional.joint import joint_bound
 from dnc_lightning.functional.margins import cantelli, margin_rows
+from dnc_lightning.functional.published import luthra, theorem_4_1
 
 BoundKind = Literal["certificate", "joint", "theorem_4_1", "luthra_2025", "limit"]
 KINDS = ("certificate", "joint", "theorem_4_1", "luthra_2025", "limit")
@@ -121,10 +122,10 @@ def bound_rows(pairs: PairRows, m: Tensor, kind: str, clip: bool = True) -> Tens
     elif kind == "limit":
         value = cantelli(margin_rows(pairs, torch.full_like(m, torch.inf)))
     elif kind == "theorem_4_1":
-        value = _theorem_4_1(pairs, _common(m, kind)[..., None, None])
+        value = theorem_4_1(pairs, _common(m, kind)[..., None, None])
     elif kind == "luthra_2025":
         v = variance_ratio(pairs)
-        value = _luthra(axis_ratio(pairs), v, v.sqrt(), _common(m, kind)[..., None, None])
+        value = luthra(axis_ratio(pairs), v, v.sqrt(), _common(m, kind)[..., None, None])
     else:
         raise ValueError(f"kind must be one of {', '.join(KINDS[:1] + KINDS[2:])}, got {kind!r}.")
     value = value.nan_to_num(nan=1.0, posinf=math.inf)
@@ -256,49 +257,15 @@ def _common(shots: Tensor, kind: str) -> Tensor:
     return shots[..., 0]
 
 
-def _theorem_4_1(pairs: PairRows, m: Tensor) -> Tensor:
-    p, d2 = pairs, pairs.distance2
-    v = (p.own(p.variance) + p.variance) / d2
-    theta = (p.own(p.fourth_moment) + p.fourth_moment) / d2.square()
-    directional = p.axis_variance / d2.square()
-    e1 = 4 / m * (v.square() + v / 4)
-    e2 = v / m
-    e3 = (theta + 2 * (m - 1) * v.square()) / m**3
-    root = e1.sqrt() + e2.sqrt() + e3.sqrt()
-    gap = 1 + (p.variance - p.own(p.variance)) / (m * d2)
-    value = (4 * directional + root.square()) / gap.square()
-    return torch.where((gap > 0) & p.resolved, value, 1.0)
-
-
 def _luthra_mean(geometry: ClassGeometry, classes: int, rivals: int, m: Tensor) -> Tensor:
     """`rivals` times the bound of the pairs' means; 1 if any pair has no CDNV."""
-    sums, resolved = geometry.variance.new_zeros(3), 0
+    sums, resolved = geometry.variance.new_zeros(3), geometry.count.new_zeros(())
     for pairs in pair_rows(geometry):
         ratios = axis_ratio(pairs), variance_ratio(pairs), variance_ratio(pairs).sqrt()
         sums = sums + torch.stack([ratio.nansum() for ratio in ratios])
-        resolved += int(pairs.resolved.sum())
+        resolved = resolved + pairs.resolved.sum()
     directional, v, root_v = sums / resolved
-    value = rivals * _luthra(directional, v, root_v, m)
-    if resolved < classes * (classes - 1):
+    value = rivals * luthra(directional, v, root_v, m)
+    if int(resolved) < classes * (classes - 1):
         return torch.ones_like(value)
     return value.nan_to_num(nan=float(rivals > 0), posinf=math.inf)
-
-
-def _luthra(directional: Tensor, v: Tensor, root_v: Tensor, m: Tensor) -> Tensor:
-    """Min over a >= 5 of Vt (1/2 - A/a)^-2 + a B, with A = 2 + 2^(3/2)/m, elementwise.
-
-    The stationary point a = 2A + x solves x^3 = p (x + 2A) with p = 16 A Vt / B: Newton's method on
-    a function that is convex there, from at most sqrt(2) times the solution.
-    """
-    a0 = 2 + 2**1.5 / m
-    slope = (2 * (root_v + v) / m.sqrt() + v / m) / 4
-    p = 16 * a0 * directional / slope
-    x = torch.maximum((2 * p).sqrt(), (4 * a0 * p).pow(1 / 3))
-    for _ in range(10):
-        x = x - (x**3 - p * (x + 2 * a0)) / (3 * x.square() - p).clamp(
-            min=torch.finfo(x.dtype).tiny
-        )
-    x = torch.maximum(x.nan_to_num(nan=0.0), 5 - 2 * a0)
-    shrink = torch.where(directional > 0, 4 * ((x + 2 * a0) / x).square() * directional, 0.0)
-    value = shrink + slope * (x + 2 * a0).clamp(min=5)
-    return torch.where(slope > 0, value, 4 * directional)
