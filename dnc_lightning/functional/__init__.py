@@ -24,8 +24,10 @@ from dnc_lightning.functional.collapse import (
 from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
 from dnc_lightning.functional.few_shot import ncc_error
 from dnc_lightning.functional.geometry import class_geometry
+from dnc_lightning.functional.guarantee import few_shot_guarantee
 from dnc_lightning.functional.intervals import Estimate, population_estimate
 from dnc_lightning.functional.labels import coarsen, cramers_v
+from dnc_lightning.functional.needed import LabelsNeeded, labels_needed
 from dnc_lightning.functional.orthogonality import (
     Interval,
     OrthogonalitySummary,
@@ -40,6 +42,7 @@ __all__ = [
     "ClassGeometry",
     "Estimate",
     "Interval",
+    "LabelsNeeded",
     "OrthogonalitySummary",
     "Reduce",
     "VarianceDecomposition",
@@ -55,7 +58,9 @@ __all__ = [
     "directional_cdnv",
     "extreme_pairs",
     "few_shot_bound",
+    "few_shot_guarantee",
     "gaussian_prediction",
+    "labels_needed",
     "ncc_error",
     "orthogonality_bound",
     "orthogonality_summary",
