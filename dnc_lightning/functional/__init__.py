@@ -22,6 +22,13 @@ from dnc_lightning.functional.collapse import (
     resolved_pairs,
 )
 from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
+from dnc_lightning.functional.dispersion import (
+    Norms,
+    dead_units,
+    feature_norms,
+    sphere_uniformity,
+    uniformity,
+)
 from dnc_lightning.functional.few_shot import ncc_error
 from dnc_lightning.functional.geometry import class_geometry
 from dnc_lightning.functional.guarantee import few_shot_guarantee
@@ -34,6 +41,14 @@ from dnc_lightning.functional.orthogonality import (
     orthogonality_bound,
     orthogonality_summary,
 )
+from dnc_lightning.functional.spectrum import (
+    Spectrum,
+    alpha_req,
+    effective_rank,
+    feature_spectrum,
+    noise_eigenvalues,
+    rankme,
+)
 from dnc_lightning.functional.summary import COLLAPSE_KEYS, bound_summary, collapse_summary
 from dnc_lightning.functional.unbiased import debias
 
@@ -43,9 +58,12 @@ __all__ = [
     "Estimate",
     "Interval",
     "LabelsNeeded",
+    "Norms",
     "OrthogonalitySummary",
     "Reduce",
+    "Spectrum",
     "VarianceDecomposition",
+    "alpha_req",
     "axis_cosines",
     "bound_summary",
     "cdnv",
@@ -53,15 +71,20 @@ __all__ = [
     "coarsen",
     "collapse_summary",
     "cramers_v",
+    "dead_units",
     "debias",
     "decision_axes",
     "directional_cdnv",
+    "effective_rank",
     "extreme_pairs",
+    "feature_norms",
+    "feature_spectrum",
     "few_shot_bound",
     "few_shot_guarantee",
     "gaussian_prediction",
     "labels_needed",
     "ncc_error",
+    "noise_eigenvalues",
     "orthogonality_bound",
     "orthogonality_summary",
     "pair_bound",
@@ -69,7 +92,10 @@ __all__ = [
     "pair_median",
     "population_estimate",
     "random_floor",
+    "rankme",
     "resolved_pairs",
     "shots_needed",
+    "sphere_uniformity",
+    "uniformity",
     "variance_decomposition",
 ]

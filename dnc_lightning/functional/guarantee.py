@@ -12,7 +12,7 @@ from torch.nn.functional import embedding_bag
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._scale import unit_scale
 from dnc_lightning.functional._tiles import exact_arithmetic, wide
-from dnc_lightning.functional._whole import whole
+from dnc_lightning.functional._whole import whole, whole_labels
 from dnc_lightning.functional.few_shot import Shard
 
 PERMUTATIONS = 20
@@ -104,14 +104,15 @@ def block_errors(
     Raises:
         ValueError: as `few_shot_guarantee`.
     """
-    check_features(features, labels, None if shard is None else _classes(shard.labels),
-                   sharded=shard is not None)  # fmt: skip
-    features, labels = whole(features, labels, shard)
-    count = torch.bincount(labels).cpu()
+    everyone = whole_labels(labels, shard)
+    classes = int(everyone.max()) + 1 if len(everyone) else 0
+    check_features(features, labels, classes, sharded=shard is not None)
+    count = torch.bincount(everyone).cpu()
+    features, labels = whole(features, shard), everyone
     ways = _check_blocks(count, shots, ways)
     generator = generator or torch.Generator().manual_seed(0)
     device, start = features.device, count.cumsum(0) - count
-    classes, d = len(count), features.shape[1]
+    d = features.shape[1]
     with exact_arithmetic(device):
         scaled, _ = unit_scale(features, lambda tensor: tensor)
         if not bool(scaled.isfinite().all()):
@@ -243,10 +244,6 @@ def _choose(blocks: int, classes: int, ways: int, generator: torch.Generator) ->
         return torch.ones(blocks, classes, dtype=torch.bool)
     first = torch.rand(blocks, classes, generator=generator).topk(ways, dim=1).indices
     return torch.zeros(blocks, classes, dtype=torch.bool).scatter_(1, first, True)
-
-
-def _classes(labels: Tensor) -> int:
-    return int(labels.max()) + 1 if len(labels) else 0
 
 
 def _blocks(count: Tensor, shots: int) -> int:
