@@ -34,13 +34,22 @@ from dnc_lightning.functional.geometry import class_geometry
 from dnc_lightning.functional.guarantee import few_shot_guarantee
 from dnc_lightning.functional.intervals import Estimate, population_estimate
 from dnc_lightning.functional.labels import coarsen, cramers_v
+from dnc_lightning.functional.linear_probe import (
+    LinearProbe,
+    TrainingSet,
+    half_of_each_class,
+    logistic_probe,
+    ridge_probe,
+)
 from dnc_lightning.functional.needed import LabelsNeeded, labels_needed
+from dnc_lightning.functional.neighbours import knn_accuracy, knn_predict
 from dnc_lightning.functional.orthogonality import (
     Interval,
     OrthogonalitySummary,
     orthogonality_bound,
     orthogonality_summary,
 )
+from dnc_lightning.functional.scores import Accuracy, accuracy
 from dnc_lightning.functional.spectrum import (
     Spectrum,
     alpha_req,
@@ -54,15 +63,19 @@ from dnc_lightning.functional.unbiased import debias
 
 __all__ = [
     "COLLAPSE_KEYS",
+    "Accuracy",
     "ClassGeometry",
     "Estimate",
     "Interval",
     "LabelsNeeded",
+    "LinearProbe",
     "Norms",
     "OrthogonalitySummary",
     "Reduce",
     "Spectrum",
+    "TrainingSet",
     "VarianceDecomposition",
+    "accuracy",
     "alpha_req",
     "axis_cosines",
     "bound_summary",
@@ -82,7 +95,11 @@ __all__ = [
     "few_shot_bound",
     "few_shot_guarantee",
     "gaussian_prediction",
+    "half_of_each_class",
+    "knn_accuracy",
+    "knn_predict",
     "labels_needed",
+    "logistic_probe",
     "ncc_error",
     "noise_eigenvalues",
     "orthogonality_bound",
@@ -94,6 +111,7 @@ __all__ = [
     "random_floor",
     "rankme",
     "resolved_pairs",
+    "ridge_probe",
     "shots_needed",
     "sphere_uniformity",
     "uniformity",
