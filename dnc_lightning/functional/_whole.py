@@ -31,6 +31,12 @@ def whole_labels(labels: Tensor, shard: Shard | None) -> Tensor:
     return everyone.long()
 
 
+def evenly_spaced(samples: int, most: int) -> Tensor:
+    """Increasing places of `most` of so many samples; of all where there are fewer."""
+    number = min(samples, most)
+    return torch.arange(number) * samples // max(number, 1)
+
+
 def chosen(features: Tensor, places: Tensor, shard: Shard | None) -> Tensor:
     """Gather some features of all processes, bit for bit.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dnc_lightning.functional._scale import times_power_of_two, unit_rows, unit_scale
 from dnc_lightning.functional._tiles import exact_arithmetic, wide
-from dnc_lightning.functional._whole import chosen
+from dnc_lightning.functional._whole import chosen, evenly_spaced
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.spectrum import Spectrum
 
@@ -62,8 +62,8 @@ def uniformity(features: Tensor, *, shard: Shard | None = None) -> Tensor:
         Scalar, at most 0; nan for one sample.
     """
     samples = len(features) if shard is None else len(shard.labels)
-    number = min(samples, UNIFORMITY_SAMPLES)
-    places = torch.arange(number) * samples // number
+    places = evenly_spaced(samples, UNIFORMITY_SAMPLES)
+    number = len(places)
     with exact_arithmetic(features.device):
         direction = unit_rows(chosen(features, places, shard))
         square = direction.square().sum(1)

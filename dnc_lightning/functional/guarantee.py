@@ -15,7 +15,7 @@ from dnc_lightning.functional._tiles import exact_arithmetic, wide
 from dnc_lightning.functional._whole import whole, whole_labels
 from dnc_lightning.functional.few_shot import Shard
 
-PERMUTATIONS = 20
+PERMUTATIONS = 10
 """Ways to cut the samples into blocks; more only take out the luck of the cut."""
 
 BETS = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)

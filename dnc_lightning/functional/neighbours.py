@@ -8,7 +8,7 @@ from torch import Tensor
 from dnc_lightning.functional._checks import check_features, check_labels
 from dnc_lightning.functional._scale import unit_rows
 from dnc_lightning.functional._tiles import exact_arithmetic
-from dnc_lightning.functional._whole import whole, whole_labels
+from dnc_lightning.functional._whole import evenly_spaced, whole, whole_labels
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.scores import Accuracy, accuracy
 
@@ -89,9 +89,10 @@ def knn_accuracy(
     *,
     k: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
+    queries: int | None = None,
     shard: Shard | None = None,
 ) -> Accuracy:
-    """Classify every sample by all others, see `knn_predict`.
+    """Classify samples by all others, see `knn_predict`.
 
     Features of all processes are gathered, and each process classifies its own.
 
@@ -100,13 +101,16 @@ def knn_accuracy(
         labels: [n], integers in [0, C).
         k: Neighbours, below the number of samples.
         temperature: Above 0.
+        queries: Samples that are classified, evenly spaced in the set; None is all, which costs
+            the square of their number.
         shard: Where the samples stand in the whole set; None if they are the whole set.
 
     Returns:
-        Of all samples; constant features give the accuracy of whichever samples come first.
+        Of the samples that are classified; with constant features, that of whichever samples come
+        first in the set.
 
     Raises:
-        ValueError: as `knn_predict`, or fewer than two classes.
+        ValueError: as `knn_predict`, fewer than two classes, or queries < 1.
 
     Example:
         >>> x = torch.randn(60, 8) + 9 * torch.eye(8)[torch.arange(60) % 3]
@@ -116,15 +120,20 @@ def knn_accuracy(
     everyone = whole_labels(labels, shard)
     classes = int(everyone.max()) + 1 if len(everyone) else 0
     check_features(features, labels, classes, sharded=shard is not None)
-    own = torch.arange(len(features)) if shard is None else shard.rows
+    if queries is not None and queries < 1:
+        raise ValueError(f"queries must be at least 1, or None for all samples, got {queries}.")
+    rows = torch.arange(len(features)) if shard is None else shard.rows.cpu()
+    asked = torch.zeros(len(everyone), dtype=torch.bool)
+    asked[evenly_spaced(len(everyone), queries or len(everyone))] = True
+    here = asked[rows].to(features.device)
     predicted = knn_predict(
-        features,
+        features[here],
         whole(features, shard),
         everyone,
         k=k,
         temperature=temperature,
         num_classes=classes,
-        left_out=own.to(features.device),
+        left_out=rows.to(features.device)[here],
     )
     reduce = None if shard is None else shard.reduce
-    return accuracy(predicted, labels.long(), classes, reduce=reduce)
+    return accuracy(predicted, labels[here].long(), classes, reduce=reduce)

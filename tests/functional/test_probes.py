@@ -65,6 +65,24 @@ def test_neighbours_match_loops(k: int, temperature: float) -> None:
     assert 0.3 < float(score.top1) < 0.95
 
 
+@pytest.mark.parametrize("cut", [0, 50])
+def test_a_part_of_the_samples_is_classified_by_all(cut: int) -> None:
+    x, y = data()
+    places = [0, 16, 32, 48, 65, 81, 97]  # 7 of 114
+    predicted = torch.tensor(slow_knn(x.numpy(), y.numpy(), 20, 0.07))[places]
+    expected = accuracy(predicted, y[places], 4)
+    rows = [torch.arange(cut), torch.arange(cut, 114)]
+    results = run_sharded(
+        lambda rank, reduce: knn_accuracy(
+            x[rows[rank]], y[rows[rank]], queries=7, shard=Shard(y, rows[rank], reduce)
+        ),
+        2,
+    )
+    for found in (knn_accuracy(x, y, queries=7), *results):
+        torch.testing.assert_close(found.per_class, expected.per_class, equal_nan=True)
+        assert found.top1_error == expected.top1_error
+
+
 def test_a_bank_given_apart_votes_with_all_its_samples() -> None:
     x, y = data()
     assert knn_predict(x, x, y, k=1).tolist() == y.tolist()
@@ -105,6 +123,7 @@ def test_shards_give_the_numbers_of_the_whole(cut: int) -> None:
     [
         ({"k": 114}, "k must be between 1 and the 113 samples that may vote, got 114"),
         ({"k": 0}, "k must be between 1"),
+        ({"queries": 0}, "queries must be at least 1, or None for all samples, got 0"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
     ],
 )
