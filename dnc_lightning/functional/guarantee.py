@@ -117,10 +117,10 @@ def block_errors(
         scaled, _ = unit_scale(features, lambda tensor: tensor)
         if not bool(scaled.isfinite().all()):
             return [torch.full((permutations, _blocks(count, m)), torch.nan) for m in shots]
+        scaled = scaled.to(torch.promote_types(scaled.dtype, torch.float32))
         # Around a sample, so that equal features are zero to the last bit.
-        exact = scaled.to(wide(device)) - scaled[0]
-        data = exact.float()
-        found = [torch.zeros(permutations, _blocks(count, m), dtype=exact.dtype) for m in shots]
+        data = (scaled - scaled[0]).float()
+        found = [torch.zeros(permutations, _blocks(count, m), dtype=wide(device)) for m in shots]
         for r in range(permutations):
             # A random order of the samples of each class, one class after the other.
             keys = torch.rand(len(labels), generator=generator, dtype=torch.float64)
@@ -133,7 +133,7 @@ def block_errors(
                 size = max(1, CHUNK_ELEMENTS // (classes * (classes + d)))
                 for begin in range(0, k, size):
                     part = slice(begin, begin + size)
-                    error = _errors(data, exact, rows[part].to(device), chosen[part].to(device))
+                    error = _errors(data, scaled, rows[part].to(device), chosen[part].to(device))
                     found[s][r, part] = (error * chosen[part].to(device)).sum(1).cpu() / ways
     return [errors.double() for errors in found]
 
@@ -199,20 +199,24 @@ def _log_worth(errors: Tensor, t: float) -> float:
     return float(torch.logsumexp(worth.flatten(), 0)) - math.log(worth.numel())
 
 
-def _errors(data: Tensor, exact: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
+def _errors(data: Tensor, features: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
     """Error of every query, [k, C]: in double precision where single precision does not decide.
 
     Args:
-        data: [N, D] float32.
-        exact: The same in double precision.
+        data: [N, D] float32, the features around the first of them.
+        features: [N, D] themselves.
         rows: [k, C, m + 1], supports and last the query.
         chosen: [k, C] bool.
     """
+    exact = wide(data.device)
     error, unsure = _classified(data, rows, chosen)
     again = (unsure & chosen).any(1).nonzero()[:, 0]
-    error = error.to(exact.dtype)
+    error = error.to(exact)
     if len(again):
-        error[again], _ = _classified(exact, rows[again], chosen[again])
+        some = rows[again]
+        table = features[some.flatten()].to(exact) - features[0]
+        places = torch.arange(len(table), device=table.device).view(some.shape)
+        error[again], _ = _classified(table, places, chosen[again])
     return error
 
 

@@ -145,9 +145,10 @@ def ridge_probe(data: TrainingSet, penalties: Sequence[float] = PENALTIES) -> Li
             for penalty in penalties
         ])  # fmt: skip
         for row in inverse.to(data.along.dtype):
-            residual = target - data.along @ (row[:, None] * product)
+            residual = torch.addmm(target, data.along, row[:, None] * product, alpha=-1)
             kept = (1 - 1 / n - square @ row).clamp(min=torch.finfo(row.dtype).eps)
-            errors.append((residual / kept[:, None]).square().sum(dtype=dtype))
+            left_out = torch.linalg.vector_norm(residual, dim=1) / kept
+            errors.append(left_out.square().sum(dtype=dtype))
         best = int(torch.stack(errors).argmin())
         weight = inverse[best][:, None] * product
         return data.probe(weight, bias, penalties[best] * unit, True)
