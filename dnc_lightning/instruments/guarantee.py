@@ -37,7 +37,7 @@ class Guarantee:
     series = (
         Series(
             key="guarantee/{m}",
-            title="Guarantee, m={m}",
+            title="Guaranteed error",
             meaning=f"error on new samples that is exceeded with a probability of at most "
             f"{1 - CONFIDENCE:.0%}, if the encoder was not trained on the probe's",
             group="Few-shot error",
