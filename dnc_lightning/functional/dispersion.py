@@ -14,8 +14,8 @@ from dnc_lightning.functional._whole import chosen, evenly_spaced
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.spectrum import Spectrum
 
-UNIFORMITY_SAMPLES = 2048
-"""Samples whose pairs are compared: 2 million distances."""
+UNIFORMITY_SAMPLES = 1024
+"""Samples whose pairs are compared: half a million distances."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def uniformity(features: Tensor, *, shard: Shard | None = None) -> Tensor:
     """The logarithm of the mean of exp(-2 |x - y|^2) over pairs of directions of features.
 
     Wang and Isola, arXiv:2005.10242: 0 where all directions are one, `sphere_uniformity` where they
-    fill the sphere. Over all pairs of distinct samples, of 2,048 that are evenly spaced in the set
+    fill the sphere. Over all pairs of distinct samples, of 1,024 that are evenly spaced in the set
     where there are more.
 
     Args:

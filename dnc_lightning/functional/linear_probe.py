@@ -43,9 +43,9 @@ class TrainingSet:
     """Labelled features, along the eigenvectors of their covariance, from which both fits start."""
 
     mean: Tensor  # [D]
-    axes: Tensor  # [D, D], columns
-    values: Tensor  # [D] eigenvalues of the sum of squares around the mean
-    along: Tensor  # [n, D] features along the axes, float32 or float64 as the features
+    axes: Tensor  # [D, r], columns, r = min(n, D)
+    values: Tensor  # [r] eigenvalues of the sum of squares around the mean
+    along: Tensor  # [n, r] features along the axes, float32 or float64 as the features
     labels: Tensor  # [n] int64
     classes: int
     exponent: int  # the features were multiplied by 2^exponent
@@ -66,14 +66,20 @@ class TrainingSet:
             exact = scaled.to(wide(features.device))
             mean = exact.mean(0)
             centred = exact - mean
-            values, axes = torch.linalg.eigh(centred.T @ centred)
+            if len(centred) < len(mean):  # the same axes, from the products of the samples
+                values, left = torch.linalg.eigh(centred @ centred.T)
+                tiny = values.max() * torch.finfo(values.dtype).eps * len(values)
+                inverse = torch.where(values > tiny, values.rsqrt(), 0.0)
+                axes = centred.T @ (left * inverse)
+            else:
+                values, axes = torch.linalg.eigh(centred.T @ centred)
             along = centred.to(dtype) @ axes.to(dtype)
             return cls(mean, axes, values.clamp(min=0), along, labels.long(), classes, exponent)
 
     @property
     def unit_variance(self) -> float:
         """Mean variance of a unit, which penalties are in units of."""
-        return float(self.values.mean()) / len(self.labels)
+        return float(self.values.sum()) / len(self.mean) / len(self.labels)
 
     def probe(self, weight: Tensor, bias: Tensor, penalty: float, converged: bool) -> LinearProbe:
         """From weights [D, C] along the axes to one of the features as they were given."""
@@ -139,7 +145,7 @@ def ridge_probe(data: TrainingSet, penalties: Sequence[float] = PENALTIES) -> Li
         product = data.along.T @ target
         errors, unit = [], data.unit_variance
         tiny = data.values.max() * torch.finfo(data.along.dtype).eps
-        # [A, D]; an axis without variance has no weight, whatever the penalty
+        # [A, r]; an axis without variance has no weight, whatever the penalty
         inverse = torch.stack([
             torch.where(data.values > tiny, 1 / (data.values + penalty * unit), 0.0)
             for penalty in penalties

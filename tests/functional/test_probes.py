@@ -239,7 +239,7 @@ def test_logistic_regression_ends_where_its_gradient_is_none(d: int, penalty: fl
     start = slow_gradient(x.numpy(), y.numpy(), 0 * weight, 0 * bias, probe.penalty)
     end = slow_gradient(x.numpy(), y.numpy(), weight, bias, probe.penalty)
     assert end < 1e-5 * start
-    single = logistic_probe(TrainingSet.build(x.float(), y), penalty=penalty)
+    single = logistic_probe(TrainingSet.build(x.float(), y), penalty=penalty, iterations=1_000)
     assert single.converged
     torch.testing.assert_close(
         single.scores(x).softmax(1), probe.scores(x).softmax(1), atol=1e-3, rtol=0
