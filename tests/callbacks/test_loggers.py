@@ -24,7 +24,7 @@ from torchmetrics import Metric
 
 from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.callbacks import deadlines
-from dnc_lightning.instruments import BUILT_IN
+from dnc_lightning.instruments import DEFAULT
 from dnc_lightning.reporting import Run, read_run
 from dnc_lightning.reporting.read.few_shot import TRACKED, few_shot
 from dnc_lightning.reporting.read.views import METRICS, views
@@ -117,7 +117,7 @@ class Fit:
         wandb_logger = WandbLogger(project="p", save_dir=root, offline=True, log_model=False)
         csv_logger, board = CSVLogger(root, version=0), TensorBoardLogger(root, version=0)
         loggers = [csv_logger, board, wandb_logger, self.memory]
-        callback, _ = train(root, loggers, metrics=[*BUILT_IN, Distances()])
+        callback, _ = train(root, loggers, metrics=[*DEFAULT, Distances()])
         wandb_logger.experiment.finish()
         self.csv = Path(csv_logger.log_dir) / "metrics.csv"
         self.board = Path(board.log_dir)
