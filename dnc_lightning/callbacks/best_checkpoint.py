@@ -125,7 +125,9 @@ class BestProbeCheckpoint(RunCheckpoint):
         if trainer.fast_dev_run or probe is None or probe.last_step_ != step:  # type: ignore[attr-defined]
             return
         # Every rank must come to the same decision and file name.
-        score = trainer.strategy.broadcast(probe.scores_.get(str(self.monitor), math.nan))
+        score = probe.scores_.get(str(self.monitor), math.nan)
+        processes = probe.engine_.processes
+        score = math.nan if processes.lost else processes.decide(score)
         judged, before = self.judged_
         # The last probe measures its step again, and an accelerator may round otherwise.
         if not math.isfinite(score) or (

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 
 from dnc_lightning.callbacks.averaging import averages_of
 from dnc_lightning.callbacks.run_state import RunState
-from dnc_lightning.functional import Reduce
+from dnc_lightning.callbacks.strategies import processes_of
 from dnc_lightning.instruments import Settings, find_instruments
 from dnc_lightning.probe.engine import ProbeEngine
+from dnc_lightning.probe.processes import Processes
 from dnc_lightning.probe.runtime import Runtime
 
 
@@ -24,19 +25,26 @@ def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModul
     Raises:
         MissingEncoderError: an encoder that does not exist, or not yet.
         ValueError: an encoder or images that cannot work.
+        OtherRankError: on the other processes, where one has raised.
     """
-    lazy = _lazy_layers(pl_module)
-    engine = ProbeEngine.build(
-        callback.probe,
-        pl_module,
-        encoder=callback.encoder,
-        pooling=callback.pooling,
-        instruments=find_instruments(callback.metrics),
-        settings=Settings(callback.normalize, tuple(callback.shots), callback.ways),
-        prefix=callback.name,
-        runtime=_runtime(trainer),
-        preprocess=callback.preprocess,
-    )
+    lazy, processes = _lazy_layers(pl_module), processes_of(trainer)
+    try:
+        engine = processes.attempt(
+            lambda: ProbeEngine.build(
+                callback.probe,
+                pl_module,
+                encoder=callback.encoder,
+                pooling=callback.pooling,
+                instruments=find_instruments(callback.metrics),
+                settings=Settings(callback.normalize, tuple(callback.shots), callback.ways),
+                prefix=callback.name,
+                runtime=_runtime(trainer, processes),
+                preprocess=callback.preprocess,
+            )
+        )
+    except BaseException:
+        processes.close()
+        raise
     engine.averages = averages_of(callback, trainer, pl_module)
     engine.known.further.update(callback._further_)
     engine.given |= callback._given_  # a resumed run cannot see what it began with
@@ -51,15 +59,13 @@ def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModul
     return engine
 
 
-def _runtime(trainer: Trainer) -> Runtime:
+def _runtime(trainer: Trainer, processes: Processes) -> Runtime:
     """Where and how a trainer runs its module."""
     return Runtime(
         device=trainer.strategy.root_device,
         precision=trainer.precision_plugin.forward_context,
         convert=trainer.precision_plugin.convert_input,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        reduce=_sum_over_ranks(trainer),
+        processes=processes,
         replicated=_is_replicated(trainer.strategy.model),
         neighbours=trainer.num_devices,
         loader_workers=_loader_workers(trainer),
@@ -81,12 +87,6 @@ def _lazy_layers(module: LightningModule) -> list[str]:
         for name, layer in module.named_modules()
         if any(map(is_lazy, (*layer._parameters.values(), *layer._buffers.values())))
     ]
-
-
-def _sum_over_ranks(trainer: Trainer) -> Reduce | None:
-    if trainer.world_size == 1:
-        return None
-    return lambda tensor: trainer.strategy.reduce(tensor.contiguous(), reduce_op="sum")
 
 
 def _is_replicated(model: Any) -> bool:

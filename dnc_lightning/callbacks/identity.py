@@ -68,7 +68,7 @@ def fingerprint(
         f"code of the encoders (Python {python})": code,
         f"preprocess (Python {python})": preprocess and _code(preprocess),
     }
-    if engine.reduce is None and engine.bank.images is not None:
+    if engine.processes.shards == 1 and engine.bank.images is not None:
         parts["images, some of them"] = _sums(engine.bank, engine.device)
     for instrument in engine.instruments:
         if instrument.name not in BUILT_IN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,19 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dnc_lightning.callbacks import tensorboard_charts, wandb_charts
+from dnc_lightning.callbacks.deadlines import in_time
 from dnc_lightning.callbacks.probes import probes_of
+from dnc_lightning.records.files import plain_parts
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.optional import installed
 from dnc_lightning.reporting.paper.probe import probe_pictures
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """The folder of this run, where ModelCheckpoint would put its own; call on rank zero."""
+    """The folder of this run, where ModelCheckpoint would put its own; call on rank zero.
+
+    Parts of a logger's name or version that mean another folder, such as "..", are written out.
+    """
     if not trainer.loggers:
         return Path(trainer.default_root_dir)
     logger = trainer.loggers[0]
@@ -25,7 +31,7 @@ def run_folder(trainer: Trainer) -> Path:
     if "://" in str(save_dir):
         save_dir = "."
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    return Path(save_dir) / str(logger.name) / version
+    return Path(save_dir).joinpath(*plain_parts(f"{logger.name}/{version}"))
 
 
 def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> list[str]:
@@ -33,7 +39,7 @@ def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> li
     failures = []
     for logger in trainer.loggers:
         try:
-            logger.log_metrics(dict(scalars), step=step)
+            in_time(logger, partial(logger.log_metrics, dict(scalars), step=step))
         except Exception as error:
             failures.append(f"{type(logger).__name__} failed to log: {error!r}. Training goes on.")
     return failures
@@ -54,12 +60,14 @@ def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) 
     for logger in trainer.loggers:
         try:
             if _is(logger, "WandbLogger"):
-                wandb_charts.define_axis(logger, callback.name, header)
+                axis = partial(wandb_charts.define_axis, logger, callback.name, header)
+                in_time(logger, axis)
             elif _is(logger, "TensorBoardLogger"):
                 probes = [c for c in probes_of(trainer) if hasattr(c, "engine_")]
                 # TensorBoard reads one layout a run: the first probe's callback speaks for all.
                 if probes and probes[0] is callback:
-                    tensorboard_charts.write_layout(logger, probes, header)
+                    layout = partial(tensorboard_charts.write_layout, logger, probes, header)
+                    in_time(logger, layout)
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures
@@ -104,7 +112,7 @@ def log_charts(
     drawn = _pictures(run, arrays, failures, curves=curves) if pictures else {}
     for logger, log_probe in chosen:
         try:
-            log_probe(logger, run, arrays, drawn)
+            in_time(logger, partial(log_probe, logger, run, arrays, drawn))
         except Exception as error:
             failures.append(_failure(logger, error))
     return failures

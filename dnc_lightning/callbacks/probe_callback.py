@@ -31,6 +31,7 @@ from dnc_lightning.callbacks.schedules import (
     step_schedule,
 )
 from dnc_lightning.callbacks.stale import stale_monitors
+from dnc_lightning.callbacks.strategies import check_strategy
 from dnc_lightning.instruments import Instrument, find_instruments
 from dnc_lightning.probe.encoders import MissingEncoderError
 from dnc_lightning.probe.pooling import Pooling
@@ -143,6 +144,7 @@ class ProbeCallback(RunState):
         if stage != "fit":
             return
         self.meter_.start()
+        check_strategy(trainer)
         # One Trainer that fits a second module goes on counting, its curve must not.
         if step_of(trainer) == 0 or self._module_ not in (None, id(pl_module)):
             self._reset()
@@ -235,7 +237,11 @@ class ProbeCallback(RunState):
             return step_of(trainer) >= self.next_step_
         passed = time.monotonic() - self._last_time_
         # The clocks of the ranks differ; rank zero's decides.
-        return trainer.strategy.broadcast(passed >= self.train_time_interval.total_seconds())
+        return bool(self._decide(passed >= self.train_time_interval.total_seconds()))
+
+    def _decide(self, value: float) -> float:
+        """Rank zero's value."""
+        return self.engine_.processes.decide(value)
 
     def _affordable(self, trainer: Trainer) -> bool:
         """Whether max_overhead leaves room for a probe that is due, by all that was spent."""
@@ -246,6 +252,8 @@ class ProbeCallback(RunState):
         return self.not_before_ <= step
 
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
+        if self.engine_.processes.lost:
+            return
         began, step = time.monotonic(), step_of(trainer)
         before = self.scores_ if step == self.last_step_ else None
         thorough = final or self.last_step_ < 0
@@ -277,7 +285,7 @@ class ProbeCallback(RunState):
         if self.max_overhead is not None:
             # The clocks of the ranks differ; rank zero's decides.
             earliest = earliest_step(self.meter_.cost(), step, self.max_overhead)
-            self.not_before_ = trainer.strategy.broadcast(earliest)
+            self.not_before_ = int(self._decide(earliest))
         self.next_step_ = next_step(self._steps, step, self.not_before_)
 
     def _tell(self, problems: Sequence[str]) -> None:

@@ -66,7 +66,13 @@ def publish(
     written = recorder.write(record, result.matrices, again=before is not None)
     problems = [*record.warnings, *written]
     if charts:
-        problems += log_charts(trainer, recorder.header, record, result.matrices, pictures=pictures)
+        problems += log_charts(
+            trainer,
+            recorder.header,
+            record,
+            result.matrices,
+            pictures=pictures,
+        )
     return problems
 
 

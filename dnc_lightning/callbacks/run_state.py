@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -65,6 +66,12 @@ class RunState(RecordingCallback):
         self._found_: list[str] = []  # warnings for the next record
         self._module_: int | None = None  # id of what was fitted last
         self._given_: set[str] = set()  # names of BatchNorm layers, see ProbeEngine.given
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let another run go on in the folder, and part from the other processes."""
+        super().teardown(trainer, pl_module, stage)
+        if hasattr(self, "engine_"):
+            self.engine_.processes.close()
 
     @property
     def state_key(self) -> str:

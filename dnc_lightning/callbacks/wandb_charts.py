@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dnc_lightning.records.files import plain_parts
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.read.few_shot import SERIES, few_shot
 from dnc_lightning.reporting.read.places import further_keys
@@ -72,7 +73,9 @@ def log_probe(
     # A native chart takes the place of the picture of the same name.
     found |= {key: wandb.Image(pictures[key]) for key in pictures.keys() - found.keys()}
     if found:
-        logger.log_metrics(found, step=run.records[0].step)
+        # Tables and pictures become files under their keys, which must not lead elsewhere.
+        named = {"/".join(plain_parts(key)): value for key, value in found.items()}
+        logger.log_metrics(named, step=run.records[0].step)
 
 
 def _bounds(run: Run, view: View) -> dict[str, Any]:

@@ -22,27 +22,61 @@ from dnc_lightning.functional.collapse import (
     resolved_pairs,
 )
 from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
+from dnc_lightning.functional.dispersion import (
+    Norms,
+    dead_units,
+    feature_norms,
+    sphere_uniformity,
+    uniformity,
+)
 from dnc_lightning.functional.few_shot import ncc_error
 from dnc_lightning.functional.geometry import class_geometry
+from dnc_lightning.functional.guarantee import few_shot_guarantee
 from dnc_lightning.functional.intervals import Estimate, population_estimate
 from dnc_lightning.functional.labels import coarsen, cramers_v
+from dnc_lightning.functional.linear_probe import (
+    LinearProbe,
+    TrainingSet,
+    half_of_each_class,
+    logistic_probe,
+    ridge_probe,
+)
+from dnc_lightning.functional.needed import LabelsNeeded, labels_needed
+from dnc_lightning.functional.neighbours import knn_accuracy, knn_predict
 from dnc_lightning.functional.orthogonality import (
     Interval,
     OrthogonalitySummary,
     orthogonality_bound,
     orthogonality_summary,
 )
+from dnc_lightning.functional.scores import Accuracy, accuracy
+from dnc_lightning.functional.spectrum import (
+    Spectrum,
+    alpha_req,
+    effective_rank,
+    feature_spectrum,
+    noise_eigenvalues,
+    rankme,
+)
 from dnc_lightning.functional.summary import COLLAPSE_KEYS, bound_summary, collapse_summary
 from dnc_lightning.functional.unbiased import debias
 
 __all__ = [
     "COLLAPSE_KEYS",
+    "Accuracy",
     "ClassGeometry",
     "Estimate",
     "Interval",
+    "LabelsNeeded",
+    "LinearProbe",
+    "Norms",
     "OrthogonalitySummary",
     "Reduce",
+    "Spectrum",
+    "TrainingSet",
     "VarianceDecomposition",
+    "accuracy",
+    "alpha_req",
     "axis_cosines",
     "bound_summary",
     "cdnv",
@@ -50,13 +84,24 @@ __all__ = [
     "coarsen",
     "collapse_summary",
     "cramers_v",
+    "dead_units",
     "debias",
     "decision_axes",
     "directional_cdnv",
+    "effective_rank",
     "extreme_pairs",
+    "feature_norms",
+    "feature_spectrum",
     "few_shot_bound",
+    "few_shot_guarantee",
     "gaussian_prediction",
+    "half_of_each_class",
+    "knn_accuracy",
+    "knn_predict",
+    "labels_needed",
+    "logistic_probe",
     "ncc_error",
+    "noise_eigenvalues",
     "orthogonality_bound",
     "orthogonality_summary",
     "pair_bound",
@@ -64,7 +109,11 @@ __all__ = [
     "pair_median",
     "population_estimate",
     "random_floor",
+    "rankme",
     "resolved_pairs",
+    "ridge_probe",
     "shots_needed",
+    "sphere_uniformity",
+    "uniformity",
     "variance_decomposition",
 ]

@@ -41,6 +41,11 @@ class ClassGeometry:
         return self.count.shape[0]
 
     @cached_property
+    def finite(self) -> bool:
+        """Whether the means of all classes with samples are finite, as their features then are."""
+        return bool(self.mean[self.count > 0].isfinite().all())
+
+    @cached_property
     def third_projection(self) -> Tensor:
         """mu_i . t_j around the mean of the class means, [C, C]."""
         return (self.mean - self.mean.nanmean(0)) @ self.third_moment.T

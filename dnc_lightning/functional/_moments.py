@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dnc_lightning.functional._gather import Shards, gathered_classes
 from dnc_lightning.functional._tiles import TILE_BYTES, ClassTiles, Reduce, Tile, wide
 
 SHIFT_SAMPLES = 256
@@ -72,6 +73,74 @@ def along_axes(tile: Tile, axes: Tensor) -> Tensor:
     return own.sub(projection)
 
 
+def find_shards(data: ClassTiles, size: Tensor, total: Reduce | None) -> Shards | None:
+    """What the shards hold, where their samples are to be brought together class by class.
+
+    Not where a class has more samples than its covariance has rows, or than a tile takes.
+    """
+    if total is None or float(size.max()) > min(data.rows, data.features.shape[1]):
+        return None
+    return Shards.find(data, data.features.sum(0, dtype=size.dtype), total)
+
+
+def self_products(
+    data: ClassTiles,
+    shift: Tensor,
+    mean: Tensor,
+    size: Tensor,
+    shards: Shards | None,
+    total: Reduce | None,
+) -> Tensor:
+    """R' Sigma_i r of the samples r of each class i in class order, [N].
+
+    From all products of a class's samples where whole classes can be had, else by covariances.
+
+    Args:
+        data: Of this shard.
+        shift: As `ClassTiles.tiles`.
+        mean: [C, D] class means around `shift`.
+        size: [C] samples of all shards, at least 1.
+        shards: From `find_shards`.
+        total: Sums over the shards; None for one.
+    """
+    centre, n = mean.to(data.dtype), size.to(data.dtype)
+    out = torch.zeros(len(data.features), dtype=data.dtype, device=shift.device)
+    if shards is not None and total is not None:
+        for found in gathered_classes(data, shift, centre, shards, total):
+            for whole in found.whole.tiles(torch.zeros_like(shift), None):
+                place, real = (x.to(shift.device) for x in data.places(whole.classes.cpu()))
+                nth = found.before.to(shift.device)[whole.classes][:, None]
+                nth = nth + torch.arange(place.shape[1], device=shift.device)
+                row = nth.clamp(max=whole.residual.shape[1] - 1)[:, :, None]
+                own = whole.residual.take_along_dim(row, 1)
+                product = (own @ whole.residual.transpose(1, 2)).square_().sum(2)
+                out[place[real]] = (product / n[whole.classes][:, None])[real]
+    elif total is None and data.classes_fit:
+        for tile in data.tiles(shift, centre):
+            product = (tile.residual @ tile.residual.transpose(1, 2)).square_().sum(2)
+            out[tile.place[tile.real]] = (product / n[tile.classes][:, None])[tile.real]
+    else:
+        for block, begin, end in covariance_slices(data, shift, mean, size, total or alone):
+            block[:, :, end - begin :] *= 2
+            for tile in data.tiles(shift, centre):
+                turned = tile.residual[:, :, begin:end] @ block[tile.classes]
+                product = (turned * tile.residual[:, :, begin:]).sum(2)
+                out[tile.place[tile.real]] += product[tile.real]
+    return out
+
+
+def class_totals(data: ClassTiles, values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sums by class [C] of values [N] in class order."""
+    of = torch.repeat_interleave(data.count).to(values.device)
+    out = torch.zeros(len(data.count), dtype=dtype, device=values.device)
+    return out.index_add_(0, of, values.to(dtype))
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """The sum over one shard."""
+    return tensor
+
+
 def trace_products(
     data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, exact: bool, total: Reduce
 ) -> Tensor:
@@ -95,7 +164,7 @@ def covariance_slices(
     """
     num_classes, d = mean.shape
     centre = mean.to(data.dtype)
-    width = max(1, TILE_BYTES // (2 * data.dtype.itemsize * num_classes * d))
+    width = max(1, 2 * TILE_BYTES // (data.dtype.itemsize * num_classes * d))
     for begin in range(0, d, width):
         end = min(begin + width, d)
         shape = (num_classes, end - begin, d - begin)

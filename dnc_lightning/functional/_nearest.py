@@ -8,6 +8,31 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._scale import within_rounding
+from dnc_lightning.functional._tiles import row_blocks
+
+BLOCK_ENTRIES = 2**22
+"""Squared distances of centres that are held at once, 16 MB in float32."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Features around the mean of all of them."""
+
+    features: Tensor  # [n, D]
+    offset: Tensor  # [D] that mean, float64 (float32 on MPS)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: Tensor) -> Points:
+        """Some of them."""
+        return Points(self.features[rows], self.offset)
+
+    @property
+    def exact(self) -> Tensor:
+        """[n, D] as precise as the offset."""
+        # Cast first: of two types the difference is far slower.
+        return self.features.to(self.offset.dtype) - self.offset
 
 
 @dataclass(frozen=True)
@@ -15,6 +40,8 @@ class Centres:
     """The class centres of E episodes."""
 
     exact: Tensor  # [E, C, D] float64 (float32 on MPS), around the mean of all features
+    rough: Tensor  # [E, C, D] the same in float32
+    square: Tensor  # [E, C] squared norms, float32
     chosen: Tensor  # [E, C] bool, classes of the episode
     same: Tensor | None  # [E, C, C] bool, pairs that differ by rounding alone; None if none do
 
@@ -29,42 +56,43 @@ class Centres:
             rounding: Relative rounding of the features, see `_scale.rounding`.
         """
         rough = exact.float()
-        square = rough.square().sum(2)
-        distance2 = square[:, :, None] + square[:, None] - 2 * rough @ rough.mT
+        square = torch.linalg.vector_norm(rough, dim=2).square_()
         limit = rounding * torch.linalg.vector_norm(exact + offset, dim=2).amax(1)  # [E]
         # Float32 finds too many: its products hold squared distances to 1e-5 of the largest.
-        rough_limit = 1e-5 * square.amax(1) + 2 * limit.float().square()
-        near = distance2 <= rough_limit[:, None, None]
-        near &= ~torch.eye(exact.shape[1], dtype=torch.bool, device=exact.device)
-        episodes = (near & chosen[:, :, None] & chosen[:, None]).flatten(1).any(1)
+        rough_limit = (1e-5 * square.amax(1) + 2 * limit.float().square())[:, None, None]
+        classes = exact.shape[1]
+        episodes = torch.zeros(len(exact), dtype=torch.bool, device=exact.device)
+        for rows in row_blocks(classes, max(1, BLOCK_ENTRIES // len(exact))):
+            distance2 = square[:, rows, None] + square[:, None] - 2 * rough[:, rows] @ rough.mT
+            near = distance2 <= rough_limit
+            near &= chosen[:, rows, None] & chosen[:, None]
+            near[:, :, rows].diagonal(dim1=1, dim2=2).fill_(False)
+            episodes |= near.flatten(1).any(1)
         if not bool(episodes.any()):
-            return cls(exact, chosen, None)
-        same = torch.zeros_like(near)
+            return cls(exact, rough, square, chosen, None)
+        same = torch.zeros(len(exact), classes, classes, dtype=torch.bool, device=exact.device)
         for e in episodes.nonzero()[:, 0].tolist():
             distance2 = _distances(exact[e], exact[e]).square()
             same[e] = within_rounding(exact[e] + offset, distance2, rounding)
             same[e] &= chosen[e, :, None] & chosen[e]
-        return cls(exact, chosen, same)
+        return cls(exact, rough, square, chosen, same if bool(same.any()) else None)
 
 
-def nearest_errors(
-    data: Tensor, exact: Tensor, labels: Tensor, centres: Centres, query: Tensor
-) -> Tensor:
+def nearest_errors(points: Points, labels: Tensor, centres: Centres, query: Tensor) -> Tensor:
     """Error of each query: 0, 1, or 1 - 1/k where k centres are equally near, [E, n].
 
     Almost all queries are decided by scores in float32; those within its rounding of a tie are
     looked at in double precision, and what stays close there by distances to the centres.
 
     Args:
-        data: [n, D] float32.
-        exact: The same in the precision of `centres.exact`.
+        points: n of them.
         labels: [n] int64.
         centres: Of E episodes.
         query: [E, n] bool; the error of others is 0.
     """
-    rough = centres.exact.float()
+    data = points.exact.float()
+    rough, square = centres.rough, centres.square
     episodes, classes, d = rough.shape
-    square = rough.square().sum(2)
     score = torch.addmm(square.view(-1, 1), rough.flatten(0, 1), data.T, beta=-0.5)
     score = score.view(episodes, classes, len(data))
     if not bool(centres.chosen.all()):
@@ -78,10 +106,10 @@ def nearest_errors(
     if centres.same is not None:
         unsure |= centres.same.any(2).gather(1, labels.expand(episodes, -1))
     unsure &= query
-    error = ((ahead < 0) & query).to(exact.dtype)
+    error = ((ahead < 0) & query).to(centres.exact.dtype)
     for e in unsure.any(1).nonzero()[:, 0].tolist():
         rows = unsure[e].nonzero()[:, 0]
-        error[e, rows] = _careful(exact[rows], labels[rows], centres, e)
+        error[e, rows] = _careful(points.take(rows).exact, labels[rows], centres, e)
     return error
 
 

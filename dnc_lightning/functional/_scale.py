@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional._tiles import Reduce, wide
+from dnc_lightning.functional._tiles import Reduce, row_blocks, wide
 
 SAFE_EXPONENT = 20
 """Features whose largest entry lies within 2^-20 and 2^20 have fourth powers in float32."""
@@ -54,6 +54,25 @@ def rounding(dtype: torch.dtype) -> float:
     return eps if eps > torch.finfo(torch.float32).eps else 2 * eps
 
 
+def squared_distances(points: Tensor, rows: slice) -> Tensor:
+    """Of some of the points [C, D] from all, [b, C]: by their Gram matrix, but for close ones."""
+    square = points.square().sum(1)
+    sums = square[rows, None] + square
+    distance2 = (sums - 2 * points[rows] @ points.T).clamp_(min=0)
+    for pairs in torch.split((distance2 < CLOSE * sums).nonzero(), CLOSE_PAIRS):
+        a, b = pairs.T
+        distance2[a, b] = (points[rows][a] - points[b]).square().sum(1)
+    distance2[:, rows].fill_diagonal_(0)
+    return distance2
+
+
+CLOSE = 1e-6
+"""Squared distance over squared norms below which a Gram matrix holds too few digits of it."""
+
+CLOSE_PAIRS = 2**12
+"""Pairs whose difference is held at once."""
+
+
 def within_rounding(points: Tensor, distance2: Tensor, error: float) -> Tensor:
     """Pairs of points [C, D] that differ by no more than rounding, bool [C, C], diagonal False.
 
@@ -66,14 +85,17 @@ def within_rounding(points: Tensor, distance2: Tensor, error: float) -> Tensor:
         distance2: Their squared distances [C, C], to a few digits.
         error: From `rounding`.
     """
-    square = points.square().sum(1)
-    near = (distance2 <= error**2 * torch.maximum(square[:, None], square)).triu(1)
-    out = torch.zeros_like(near)
-    for pairs in torch.split(near.nonzero(), max(1, CHUNK_ENTRIES // points.shape[1])):
-        left, right = points[pairs[:, 0]], points[pairs[:, 1]]
-        square = (left - right).square()
-        small = square <= (error * torch.maximum(left.abs(), right.abs())).square()
-        out[pairs[:, 0], pairs[:, 1]] = (square * small).sum(1) >= square.sum(1) / 2
+    square, c = points.square().sum(1), len(points)
+    out = torch.zeros(c, c, dtype=torch.bool, device=points.device)
+    for rows in row_blocks(c, CHUNK_ENTRIES):
+        larger = torch.maximum(square[rows, None], square)
+        near = (distance2[rows] <= error**2 * larger).triu(1 + rows.start)
+        for pairs in torch.split(near.nonzero(), max(1, CHUNK_ENTRIES // points.shape[1])):
+            i, j = pairs[:, 0] + rows.start, pairs[:, 1]
+            difference = (points[i] - points[j]).square()
+            largest = torch.maximum(points[i].abs(), points[j].abs())
+            small = difference <= (error * largest).square()
+            out[i, j] = (difference * small).sum(1) >= difference.sum(1) / 2
     return out | out.T
 
 

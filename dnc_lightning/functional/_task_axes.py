@@ -11,7 +11,13 @@ from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._moments import SHIFT_SAMPLES
-from dnc_lightning.functional._scale import rounding, unit_scale, within_rounding
+from dnc_lightning.functional._scale import (
+    CHUNK_ENTRIES,
+    rounding,
+    squared_distances,
+    unit_scale,
+    within_rounding,
+)
 from dnc_lightning.functional._tiles import ClassTiles, Reduce, wide
 from dnc_lightning.functional.geometry import NEAR
 
@@ -94,8 +100,10 @@ def _close(sums: Tensor) -> bool:
     """Whether float32 loses digits of the distance of two class means, as in `needs_double`."""
     sums = sums[sums[:, -1] > 0]
     mean, spread = sums[:, :-2] / sums[:, -1:], sums[:, -2] / sums[:, -1]
-    near = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return bool((near < NEAR * spread.amax()).triu(1).any()) if len(sums) else False
+    if not len(sums):
+        return False
+    near = squared_distances(mean, slice(0, len(mean)))
+    return bool((near < NEAR * spread.amax()).triu(1).any())
 
 
 def check_task(
@@ -138,10 +146,9 @@ def _from_sums(name: str, sums: Tensor, shift: Tensor, error: float, choose: Cho
         )
     size = count.clamp(min=1)[:, None]
     mean, spread = sums[:, :-2] / size, sums[:, -2] / size[:, 0]
-    distance = torch.cdist(mean, mean, compute_mode="donot_use_mm_for_euclid_dist")
+    distance2 = squared_distances(mean - mean[present].mean(0), slice(0, len(mean)))
     # As in class_geometry: what is left of two equal means after rounding is not a distance.
     noise = (16 * torch.finfo(shift.dtype).eps) ** 2 * spread
-    distance2 = distance.square()
     apart = distance2 > noise[:, None] + noise
     apart &= ~within_rounding(mean + shift, distance2, error)
     resolved = (apart & present[:, None] & present).triu(1)
@@ -154,23 +161,30 @@ def _from_sums(name: str, sums: Tensor, shift: Tensor, error: float, choose: Cho
             stacklevel=4,
         )
     pairs = choose(name, resolved.nonzero())
-    a, b = pairs.T
     return TaskAxes(
         count=count,
         mean=mean,
         scale=spread.max().sqrt(),
         pairs=pairs,
-        distance=distance[a, b],
+        distance=_norms(mean, pairs),
         variance=mean.new_zeros(len(pairs), len(count)),
     )
+
+
+def _norms(mean: Tensor, pairs: Tensor) -> Tensor:
+    """|mu_a - mu_b| of pairs [P, 2], from the differences themselves."""
+    blocks = torch.split(pairs, max(1, CHUNK_ENTRIES // mean.shape[1]))
+    found = [torch.linalg.vector_norm(mean[a] - mean[b], dim=1) for a, b in (x.T for x in blocks)]
+    return torch.cat(found)
 
 
 def _axis_sums(data: ClassTiles, shift: Tensor, task: TaskAxes) -> Tensor:
     """Sums of ((mu_a - mu_b) . r)^2 over the residuals r of every class, [C, P].
 
-    From the second moments of mu_a . r within each class, [C, C] at a time: their N C^2 products
-    are less than N P differences. In double precision, as close means leave little of them, and
-    with what rounding may have taken away added: an interval may be too wide, never too narrow.
+    From the second moments of mu_a . r within each class, [C, C] at a time, whose N C^2 products
+    are less than N P differences, but for few of very many pairs. In double precision, as close
+    means leave little of them, and with what rounding may have taken away added: an interval may
+    be too wide, never too narrow.
     """
     rounding = 4 * torch.finfo(task.mean.dtype).eps
     a, b = task.pairs.T
@@ -179,8 +193,11 @@ def _axis_sums(data: ClassTiles, shift: Tensor, task: TaskAxes) -> Tensor:
     for tile in data.tiles(shift, centre):
         height = (tile.residual @ points).to(out.dtype)
         for c, own in zip(tile.classes.tolist(), height, strict=True):
-            moment = own.T @ own
-            square = moment.diagonal()
+            square = own.square().sum(0)
             sums = square[a] + square[b]
-            out[c] += (sums - 2 * moment[a, b]).clamp_(min=0) + rounding * sums
+            if len(own) * len(a) < len(centre) ** 2:
+                along2 = (own[:, a] - own[:, b]).square_().sum(0)
+            else:
+                along2 = (sums - 2 * (own.T @ own)[a, b]).clamp_(min=0)
+            out[c] += along2 + rounding * sums
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +12,11 @@ from torch import Tensor
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all shards; every shard calls it with the same shapes in the same order."""
 
-TILE_BYTES = 64 * 2**20
-"""Scratch memory that one tile may take; outputs of size [C, C] and [C, D] come on top."""
+SCRATCH_BYTES = 256 * 2**20
+"""What any step holds at once beside its inputs and outputs, of size [C, C] and [C, D] too."""
+
+TILE_BYTES = SCRATCH_BYTES // 4
+"""The part of it that the samples of one tile take, with their coordinates along all axes."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Tile:
     classes: Tensor  # [c] class indices
     residual: Tensor  # [c, n, D] features minus `centre` of their class, zero where padded
     real: Tensor  # [c, n] bool, False where padded
+    place: Tensor  # [c, n] places in class order, where padded that of the last
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,12 @@ class ClassTiles:
             dtype=dtype,
         )
 
+    def only(self, begin: int, end: int) -> ClassTiles:
+        """The samples of the classes begin:end alone."""
+        count = torch.zeros_like(self.count)
+        count[begin:end] = self.count[begin:end]
+        return replace(self, count=count)
+
     @property
     def classes_fit(self) -> bool:
         """Whether every class fits into one tile."""
@@ -75,28 +85,33 @@ class ClassTiles:
                 yield self._tile(classes, first, shift, centre)
             begin = end
 
+    def places(self, classes: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Where the samples of some classes [c] stand in class order, from the `first` on.
+
+        Returns:
+            Places [c, n], and which of them are real, bool [c, n], both on the CPU.
+        """
+        size = (self.count[classes] - first).clamp(0, self.rows)[:, None]
+        column = torch.arange(int(size.max()))
+        last = (size - 1).clamp(min=0)
+        return self.start[classes][:, None] + first + column.minimum(last), column < size
+
     def _tile(self, classes: Tensor, first: int, shift: Tensor, centre: Tensor | None) -> Tile:
-        size = (self.count[classes] - first).clamp(0, self.rows)
-        start = self.start[classes] + first
-        n, d = int(size.max()), self.features.shape[1]
+        place, real = self.places(classes, first)
+        (c, n), d = place.shape, self.features.shape[1]
         device = self.features.device
-        full = bool((size == n).all())
-        contiguous = full and bool((start[1:] - start[:-1] == n).all())
-        index = classes.to(device)
-        if contiguous:
-            rows = slice(int(start[0]), int(start[0]) + len(classes) * n)
-            picked = self._rows(rows)
+        full, begin = bool(real.all()), int(place[0, 0])
+        index, real = classes.to(device), real.to(device)
+        if full and bool((place[1:, 0] - place[:-1, 0] == n).all()):
+            picked = self._rows(slice(begin, begin + c * n))
         else:
-            flat = (start[:, None] + torch.arange(n).clamp(max=(size - 1)[:, None])).flatten()
-            flat = flat.to(device)
-            picked = self._rows(flat)
-        residual = (picked.to(self.dtype) - shift).view(len(classes), n, d)
+            picked = self._rows(place.flatten().to(device))
+        residual = (picked.to(self.dtype) - shift).view(c, n, d)
         if centre is not None:
             residual -= centre[index][:, None]
-        real = (torch.arange(n) < size[:, None]).to(device)
         if not full:
             residual.masked_fill_(~real[:, :, None], 0.0)
-        return Tile(classes=index, residual=residual, real=real)
+        return Tile(classes=index, residual=residual, real=real, place=place.to(device))
 
     def _rows(self, rows: slice | Tensor) -> Tensor:
         if self.order is None and isinstance(rows, slice):
@@ -104,6 +119,13 @@ class ClassTiles:
         index = rows if self.order is None else self.order[rows]
         assert isinstance(index, Tensor)
         return self.features.index_select(0, index)
+
+
+def row_blocks(classes: int, entries: int) -> Iterator[slice]:
+    """Cut the rows of a matrix [C, C] into blocks of about `entries` entries."""
+    height = max(1, entries // max(1, classes))
+    for begin in range(0, classes, height):
+        yield slice(begin, min(begin + height, classes))
 
 
 def wide(device: torch.device) -> torch.dtype:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._class_geometry import ClassGeometry
-from dnc_lightning.functional.collapse import directional_cdnv
+from dnc_lightning.functional._pairs import pair_rows
+from dnc_lightning.functional.collapse import directional_cdnv_rows
 
 
 def decision_axes(geometry: ClassGeometry) -> tuple[Tensor, Tensor]:
@@ -101,11 +102,25 @@ def extreme_pairs(geometry: ClassGeometry) -> dict[str, tuple[int, int]]:
         >>> extreme_pairs(class_geometry(x, torch.tensor([0, 0, 1, 1, 2, 2])))
         {'best': (0, 2), 'median': (1, 2), 'worst': (0, 1)}
     """
-    value = directional_cdnv(geometry)
-    value = (value + value.T) / 2
-    pairs = (geometry.resolved & value.isfinite()).triu(1).nonzero()
-    if len(pairs) == 0:
+    found = []
+    for p in pair_rows(geometry):
+        value = directional_cdnv_rows(p)
+        turned = torch.where(p.defined, p.rival_variance / p.safe_distance2.square(), torch.nan)
+        value = (value + turned) / 2
+        # Only pairs a < b.
+        a = torch.arange(p.rows.start, p.rows.stop, device=value.device)[:, None]
+        later = torch.arange(geometry.num_classes, device=value.device) > a
+        found.append(torch.where(later & value.isfinite(), value, torch.nan))
+    values = torch.cat(found).flatten()
+    defined = values[~values.isnan()]
+    if not len(defined):
         return {}
-    ranked = pairs[value[pairs[:, 0], pairs[:, 1]].argsort(stable=True)].tolist()
-    places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": len(ranked) - 1}
-    return {name: (ranked[k][0], ranked[k][1]) for name, k in places.items()}
+    places = {"best": 0, "median": (len(defined) - 1) // 2, "worst": len(defined) - 1}
+    out = {}
+    for name, place in places.items():
+        limit = defined.kthvalue(place + 1).values
+        # Of equal pairs the first in lexicographic order comes first.
+        nth = place - int((defined < limit).sum())
+        pair = int((values == limit).nonzero()[nth])
+        out[name] = divmod(pair, geometry.num_classes)
+    return out

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._class_geometry import ClassGeometry
-from dnc_lightning.functional.collapse import axis_ratio, pair_mean, variance_ratio
+from dnc_lightning.functional._pairs import PairRows, all_pairs, pair_rows
+from dnc_lightning.functional.collapse import axis_ratio, variance_ratio
 from dnc_lightning.functional.joint import joint_bound
-from dnc_lightning.functional.margins import cantelli, margin_moments
+from dnc_lightning.functional.margins import cantelli, margin_rows
+from dnc_lightning.functional.published import luthra, theorem_4_1
 
 BoundKind = Literal["certificate", "joint", "theorem_4_1", "luthra_2025", "limit"]
 KINDS = ("certificate", "joint", "theorem_4_1", "luthra_2025", "limit")
@@ -73,14 +75,19 @@ def few_shot_bounds(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
     present = geometry.count > 0
     classes = int(present.sum())
-    rivals = (classes if ways is None else _check_ways(ways, classes)) - 1
-    if not bool(geometry.mean[present].isfinite().all()):
+    rivals = (classes if ways is None else check_ways(ways, classes)) - 1
+    if not geometry.finite:
         return m.new_full((len(m),), torch.nan)
     if kind == "luthra_2025":
         value = _luthra_mean(geometry, classes, rivals, _common(m, kind))
         return value.clamp(max=1) if clip else value
-    pairs = _pair_bounds(geometry, m, "certificate" if kind == "joint" else kind, clip)
-    per_class = pairs.nan_to_num(0).sum(-1) * (rivals / max(1, classes - 1))
+    certified = "certificate" if kind == "joint" else kind
+
+    def total(pairs: PairRows) -> Tensor:
+        return bound_rows(pairs, m, certified, clip).nan_to_num(0).sum(-1)
+
+    sums = torch.cat([total(pairs) for pairs in pair_rows(geometry, stacked=len(m))], 1)
+    per_class = sums * (rivals / max(1, classes - 1))
     if kind == "joint":
         joint = torch.stack([joint_bound(geometry, row) for row in m])
         per_class = torch.minimum(per_class, joint)
@@ -104,28 +111,27 @@ def pair_bound(
     Raises:
         ValueError: as `few_shot_bound`.
     """
-    return _pair_bounds(geometry, check_shots(geometry, shots), kind, clip)
+    m = check_shots(geometry, shots)
+    return all_pairs(geometry, lambda pairs: bound_rows(pairs, m, kind, clip))
 
 
-def _pair_bounds(geometry: ClassGeometry, m: Tensor, kind: str, clip: bool) -> Tensor:
-    """`pair_bound` for m [..., C], [..., C, C]."""
+def bound_rows(pairs: PairRows, m: Tensor, kind: str, clip: bool = True) -> Tensor:
+    """`pair_bound` of some rows for m [..., C], [..., b, C]."""
     if kind == "certificate":
-        value = cantelli(margin_moments(geometry, m))
+        value = cantelli(margin_rows(pairs, m))
     elif kind == "limit":
-        value = cantelli(margin_moments(geometry, torch.full_like(m, torch.inf)))
+        value = cantelli(margin_rows(pairs, torch.full_like(m, torch.inf)))
     elif kind == "theorem_4_1":
-        value = _theorem_4_1(geometry, _common(m, kind)[..., None, None])
+        value = theorem_4_1(pairs, _common(m, kind)[..., None, None])
     elif kind == "luthra_2025":
-        v = variance_ratio(geometry)
-        value = _luthra(axis_ratio(geometry), v, v.sqrt(), _common(m, kind)[..., None, None])
+        v = variance_ratio(pairs)
+        value = luthra(axis_ratio(pairs), v, v.sqrt(), _common(m, kind)[..., None, None])
     else:
         raise ValueError(f"kind must be one of {', '.join(KINDS[:1] + KINDS[2:])}, got {kind!r}.")
     value = value.nan_to_num(nan=1.0, posinf=math.inf)
     if clip:
         value = value.clamp(max=1)
-    present = geometry.count > 0
-    diagonal = torch.eye(len(present), dtype=torch.bool, device=present.device)
-    return torch.where(present[:, None] & present & ~diagonal, value, torch.nan)
+    return torch.where(pairs.present, value, torch.nan)
 
 
 def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
@@ -140,13 +146,16 @@ def gaussian_prediction(geometry: ClassGeometry, shots: Shots) -> Tensor:
     Returns:
         Scalar in [0, 1]; nan where a feature was nan or infinite.
     """
-    margins = margin_moments(geometry, check_shots(geometry, shots))
-    ratio = margins.mean / margins.variance.clamp(min=0).sqrt()
-    tail = torch.special.ndtr(-ratio).nan_to_num(nan=1.0)
-    present = geometry.count > 0
-    tail = torch.where(present[:, None] & present, tail, 0.0).fill_diagonal_(0)
-    finite = geometry.mean[present].isfinite().all()
-    return tail.sum(1).clamp(max=1)[present].mean().where(finite, torch.nan)
+    m, present = check_shots(geometry, shots), geometry.count > 0
+
+    def total(pairs: PairRows) -> Tensor:
+        margins = margin_rows(pairs, m)
+        ratio = margins.mean / margins.variance.clamp(min=0).sqrt()
+        tail = torch.special.ndtr(-ratio).nan_to_num(nan=1.0)
+        return torch.where(pairs.present, tail, 0.0).sum(1)
+
+    sums = torch.cat([total(pairs) for pairs in pair_rows(geometry)])
+    return sums.clamp(max=1)[present].mean() * (1.0 if geometry.finite else torch.nan)
 
 
 def shots_needed(
@@ -232,7 +241,8 @@ def check_shots(geometry: ClassGeometry, shots: Shots) -> Tensor:
     return m.expand(geometry.num_classes)
 
 
-def _check_ways(ways: int, classes: int) -> int:
+def check_ways(ways: int, classes: int) -> int:
+    """Check that episodes of `ways` of the classes can be drawn."""
     if not 2 <= ways <= classes:
         raise ValueError(f"ways must be between 2 and the {classes} classes, got {ways}.")
     return ways
@@ -247,44 +257,15 @@ def _common(shots: Tensor, kind: str) -> Tensor:
     return shots[..., 0]
 
 
-def _theorem_4_1(geometry: ClassGeometry, m: Tensor) -> Tensor:
-    d2 = geometry.distance2
-    v = (geometry.variance[:, None] + geometry.variance) / d2
-    theta = (geometry.fourth_moment[:, None] + geometry.fourth_moment) / d2.square()
-    directional = geometry.axis_variance / d2.square()
-    e1 = 4 / m * (v.square() + v / 4)
-    e2 = v / m
-    e3 = (theta + 2 * (m - 1) * v.square()) / m**3
-    root = e1.sqrt() + e2.sqrt() + e3.sqrt()
-    gap = 1 + (geometry.variance - geometry.variance[:, None]) / (m * d2)
-    value = (4 * directional + root.square()) / gap.square()
-    return torch.where((gap > 0) & geometry.resolved, value, 1.0)
-
-
 def _luthra_mean(geometry: ClassGeometry, classes: int, rivals: int, m: Tensor) -> Tensor:
     """`rivals` times the bound of the pairs' means; 1 if any pair has no CDNV."""
-    directional, v = axis_ratio(geometry), variance_ratio(geometry)
-    value = rivals * _luthra(pair_mean(directional), pair_mean(v), pair_mean(v.sqrt()), m)
-    if int(geometry.resolved.sum()) < classes * (classes - 1):
+    sums, resolved = geometry.variance.new_zeros(3), geometry.count.new_zeros(())
+    for pairs in pair_rows(geometry):
+        ratios = axis_ratio(pairs), variance_ratio(pairs), variance_ratio(pairs).sqrt()
+        sums = sums + torch.stack([ratio.nansum() for ratio in ratios])
+        resolved = resolved + pairs.resolved.sum()
+    directional, v, root_v = sums / resolved
+    value = rivals * luthra(directional, v, root_v, m)
+    if int(resolved) < classes * (classes - 1):
         return torch.ones_like(value)
     return value.nan_to_num(nan=float(rivals > 0), posinf=math.inf)
-
-
-def _luthra(directional: Tensor, v: Tensor, root_v: Tensor, m: Tensor) -> Tensor:
-    """Min over a >= 5 of Vt (1/2 - A/a)^-2 + a B, with A = 2 + 2^(3/2)/m, elementwise.
-
-    The stationary point a = 2A + x solves x^3 = p (x + 2A) with p = 16 A Vt / B: Newton's method on
-    a function that is convex there, from at most sqrt(2) times the solution.
-    """
-    a0 = 2 + 2**1.5 / m
-    slope = (2 * (root_v + v) / m.sqrt() + v / m) / 4
-    p = 16 * a0 * directional / slope
-    x = torch.maximum((2 * p).sqrt(), (4 * a0 * p).pow(1 / 3))
-    for _ in range(10):
-        x = x - (x**3 - p * (x + 2 * a0)) / (3 * x.square() - p).clamp(
-            min=torch.finfo(x.dtype).tiny
-        )
-    x = torch.maximum(x.nan_to_num(nan=0.0), 5 - 2 * a0)
-    shrink = torch.where(directional > 0, 4 * ((x + 2 * a0) / x).square() * directional, 0.0)
-    value = shrink + slope * (x + 2 * a0).clamp(min=5)
-    return torch.where(slope > 0, value, 4 * directional)

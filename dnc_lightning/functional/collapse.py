@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._pairs import PairRows, all_pairs, pair_rows
 
 
 def cdnv(geometry: ClassGeometry) -> Tensor:
@@ -21,7 +22,7 @@ def cdnv(geometry: ClassGeometry) -> Tensor:
         >>> cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0.0247, dtype=torch.float64)
     """
-    return torch.where(_defined(geometry), variance_ratio(geometry), torch.nan)
+    return all_pairs(geometry, cdnv_rows)
 
 
 def directional_cdnv(geometry: ClassGeometry) -> Tensor:
@@ -35,30 +36,29 @@ def directional_cdnv(geometry: ClassGeometry) -> Tensor:
         >>> directional_cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0., dtype=torch.float64)
     """
-    return torch.where(_defined(geometry), axis_ratio(geometry), torch.nan)
+    return all_pairs(geometry, directional_cdnv_rows)
 
 
-def variance_ratio(geometry: ClassGeometry) -> Tensor:
-    """(v_i + v_j) / |mu_i - mu_j|^2 of the samples, [C, C]; nan for pairs not resolved."""
-    total = geometry.variance[:, None] + geometry.variance
-    return torch.where(geometry.resolved, total / _safe_distance2(geometry), torch.nan)
+def cdnv_rows(pairs: PairRows) -> Tensor:
+    """`cdnv` of some rows, [b, C]."""
+    return torch.where(pairs.defined, variance_ratio(pairs), torch.nan)
 
 
-def axis_ratio(geometry: ClassGeometry) -> Tensor:
+def directional_cdnv_rows(pairs: PairRows) -> Tensor:
+    """`directional_cdnv` of some rows, [b, C]."""
+    return torch.where(pairs.defined, axis_ratio(pairs), torch.nan)
+
+
+def variance_ratio(pairs: PairRows) -> Tensor:
+    """(v_i + v_j) / |mu_i - mu_j|^2 of the samples, [b, C]; nan for pairs not resolved."""
+    total = pairs.own(pairs.variance) + pairs.variance
+    return torch.where(pairs.resolved, total / pairs.safe_distance2, torch.nan)
+
+
+def axis_ratio(pairs: PairRows) -> Tensor:
     """delta_ij' Sigma_i delta_ij / |mu_i - mu_j|^4 of the samples, likewise."""
-    value = geometry.axis_variance / _safe_distance2(geometry).square()
-    return torch.where(geometry.resolved, value, torch.nan)
-
-
-def _defined(geometry: ClassGeometry) -> Tensor:
-    """Pairs of resolved means whose classes have a variance, bool [C, C]."""
-    several = geometry.count > 1
-    return geometry.resolved & several[:, None] & several
-
-
-def _safe_distance2(geometry: ClassGeometry) -> Tensor:
-    """Squared distances, 1 where there is none to divide by, so that derivatives stay finite."""
-    return torch.where(geometry.resolved, geometry.distance2, 1.0)
+    value = pairs.axis_variance / pairs.safe_distance2.square()
+    return torch.where(pairs.resolved, value, torch.nan)
 
 
 def pair_mean(values: Tensor) -> Tensor:
@@ -74,17 +74,25 @@ def pair_median(values: Tensor) -> Tensor:
 
     With an even number of pairs the mean of the two in the middle.
     """
-    return _off_diagonal(values).nanquantile(0.5)
+    off = _off_diagonal(values)
+    defined = off[~off.isnan()]
+    if not len(defined):
+        return values.new_tensor(torch.nan)
+    # Not torch.nanquantile, which refuses more than 2^24 entries and sorts all of them.
+    low, odd = divmod(len(defined) - 1, 2)
+    below = defined.kthvalue(low + 1).values
+    return below if not odd else below.lerp(defined.kthvalue(low + 2).values, 0.5)
 
 
 def resolved_pairs(geometry: ClassGeometry) -> Tensor:
     """Fraction of the C (C - 1) ordered pairs whose CDNV is defined, in [0, 1]."""
-    pairs = geometry.num_classes * (geometry.num_classes - 1)
-    return _defined(geometry).sum() / pairs
+    found = torch.stack([pairs.defined.sum() for pairs in pair_rows(geometry)]).sum()
+    return found / (geometry.num_classes * (geometry.num_classes - 1))
 
 
 def _off_diagonal(values: Tensor) -> Tensor:
+    """All entries but those of the diagonal, [C - 1, C]: no copy of a matrix without gaps."""
     c = values.shape[0]
     if values.shape != (c, c):
         raise ValueError(f"values must be a square matrix [C, C], got {list(values.shape)}.")
-    return values[~torch.eye(c, dtype=torch.bool, device=values.device)]
+    return values.flatten()[1:].view(c - 1, c + 1)[:, :-1]

@@ -11,18 +11,30 @@ from torch import Tensor
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry, rescale
 from dnc_lightning.functional._moments import (
+    alone,
     axis_covariances,
     class_sums,
+    class_totals,
     common_shift,
+    find_shards,
     second_pass,
+    self_products,
     trace_products,
 )
+from dnc_lightning.functional._pairs import fill_diagonal
 from dnc_lightning.functional._scale import (
     rounding,
+    squared_distances,
     unit_scale,
     within_rounding,
 )
-from dnc_lightning.functional._tiles import ClassTiles, Reduce, exact_arithmetic, wide
+from dnc_lightning.functional._tiles import (
+    ClassTiles,
+    Reduce,
+    exact_arithmetic,
+    row_blocks,
+    wide,
+)
 from dnc_lightning.functional.unbiased import debias
 
 NARROW = 1e-8
@@ -63,8 +75,9 @@ def class_geometry(
             takes the bound sqrt(q_i q_j), which keeps every error bound valid.
         joint: Also compute `axis_covariance` [C, C, C], which the joint certificate needs.
         reduce: Sums a tensor over all shards, for features that are spread over processes; shards
-            may be uneven or empty. Only [C, D]- and [C, C]-sized sums pass through it, and for
-            tr Sigma_i^2 a sequence of slices [C, k, D] that together hold the covariances.
+            may be uneven or empty. [C, D]- and [C, C]-sized sums pass through it, and for
+            tr Sigma_i^2 all features in slices of whole classes, or, where classes have more
+            samples than dimensions, their covariances in slices [C, k, D].
 
     Returns:
         The moments; with `reduce` the same on every shard, as if computed in one process.
@@ -83,24 +96,20 @@ def class_geometry(
     num_classes = check_features(features, labels, num_classes, sharded=reduce is not None)
     if cross_trace not in ("fast", "exact"):
         raise ValueError(f'cross_trace must be "fast" or "exact", got {cross_trace!r}.')
-    exact, total = cross_trace == "exact", reduce or _alone
+    exact, total = cross_trace == "exact", reduce or alone
     with exact_arithmetic(features.device):
         error = rounding(features.dtype)
         scaled, exponent = unit_scale(features, total)
         geometry = _plug_in(scaled, labels.long(), num_classes, exact, joint, reduce, error)
         if scaled.dtype != wide(features.device) and needs_double(geometry):
             scaled = scaled.to(wide(features.device))
+            del geometry  # two would be held at once
             geometry = _plug_in(scaled, labels.long(), num_classes, exact, joint, reduce, error)
         _warn(geometry)
         geometry = rescale(geometry, -exponent)
         if unbiased:
             geometry = debias(geometry)
     return geometry
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    """The sum over one shard."""
-    return tensor
 
 
 def _plug_in(
@@ -112,7 +121,7 @@ def _plug_in(
     reduce: Reduce | None,
     error: float,
 ) -> ClassGeometry:
-    total = reduce or _alone
+    total = reduce or alone
     device, dtype = features.device, wide(features.device)
     data = ClassTiles.build(features, labels, num_classes)
     count = total(data.count.to(device, dtype))
@@ -128,38 +137,49 @@ def _plug_in(
     row /= size[:, None]
     axis_variance, third_moment = row[:, :num_classes], row[:, num_classes : num_classes + d]
     variance, fourth_moment, second_trace = row[:, -3:].unbind(1)
-    second_trace = second_trace / size
     covariance = None
     if joint:
         covariance = total(axis_covariances(data, shift, mean, centred)) / size[:, None, None]
-    trace_product = None
-    if exact or reduce is not None or not data.classes_fit:
-        trace_product = trace_products(data, shift, mean, size, exact, total)
-        second_trace = trace_product.diagonal() if exact else trace_product[:, 0]
-    if exact and trace_product is not None:
-        cross = trace_product
+    shards = None if exact else find_shards(data, size, reduce)
+    if exact:
+        cross = trace_products(data, shift, mean, size, True, total)
+        second_trace = cross.diagonal()
+    elif reduce is None and data.classes_fit:
+        second_trace = second_trace / size
+    elif shards is not None:
+        products = self_products(data, shift, mean, size, shards, reduce)
+        second_trace = total(class_totals(data, products, dtype)) / size
     else:
+        second_trace = trace_products(data, shift, mean, size, False, total)[:, 0]
+    if not exact:
         root = second_trace.clamp(min=0).sqrt()
         cross = root[:, None] * root
 
-    square = centred.square().sum(1)
-    distance2 = _squared_distances(centred, square)
     mean = mean + shift.to(dtype)
+    square = centred.square().sum(1)
     # What is left of two equal means is of the size of what rounding does to sums of residuals,
     # and of what it did to the features themselves.
     noise = (16 * torch.finfo(data.dtype).eps) ** 2 * (variance + square)
-    apart = (distance2 > noise[:, None] + noise) & ~within_rounding(mean, distance2, error)
+    distance2 = cross.new_empty(num_classes, num_classes)
+    apart = torch.empty_like(distance2, dtype=torch.bool)
+    for rows in row_blocks(num_classes, BLOCK_ENTRIES):
+        distance2[rows] = squared_distances(centred, rows)
+        apart[rows] = distance2[rows] > noise[rows, None] + noise
+    apart &= ~within_rounding(mean, distance2, error)
     apart &= present[:, None] & present
     noise = noise + error**2 * mean.square().sum(1)
-    spread = variance[:, None] + variance <= noise[:, None] + noise
-    coincident = ~apart & spread & present[:, None] & present
+    coincident = ~apart & present[:, None] & present
+    for rows in row_blocks(num_classes, BLOCK_ENTRIES):
+        spread = variance[rows, None] + variance
+        coincident[rows] &= spread <= noise[rows, None] + noise
 
     def known(values: Tensor) -> Tensor:
         mask = present if values.ndim == 1 else present[:, None]
         return torch.where(mask, values, torch.nan)
 
     def known_pairs(values: Tensor) -> Tensor:
-        return torch.where(present[:, None] & present, values, torch.nan)
+        values[~present], values[:, ~present] = torch.nan, torch.nan
+        return values
 
     return ClassGeometry(
         count=count,
@@ -179,21 +199,8 @@ def _plug_in(
     )
 
 
-def _squared_distances(points: Tensor, square: Tensor) -> Tensor:
-    """Of points [C, D] with squared norms [C]: by their Gram matrix, but for close ones."""
-    sums = square[:, None] + square
-    distance2 = (sums - 2 * points @ points.T).clamp(min=0)
-    for pairs in torch.split((distance2 < CLOSE * sums).nonzero(), CLOSE_PAIRS):
-        a, b = pairs.T
-        distance2[a, b] = (points[a] - points[b]).square().sum(1)
-    return distance2.fill_diagonal_(0)
-
-
-CLOSE = 1e-6
-"""Squared distance over squared norms below which a Gram matrix holds too few digits of it."""
-
-CLOSE_PAIRS = 2**12
-"""Pairs whose difference is held at once."""
+BLOCK_ENTRIES = 2**21
+"""Pairs whose distances are computed at once, 16 MB a number."""
 
 
 def needs_double(geometry: ClassGeometry) -> bool:
@@ -205,9 +212,13 @@ def needs_double(geometry: ClassGeometry) -> bool:
     g = geometry
     square = (g.mean - g.mean.nanmean(0)).square().sum(1)
     narrow = (g.variance < NARROW * square) | ((g.variance < TINY) & (g.variance > 0))
-    near = g.distance2 < NEAR * (square + g.variance).nan_to_num(0).max()
-    thin = g.axis_variance < THIN * g.variance[:, None] * g.distance2
-    return bool(narrow.any() | _off_diagonal(near | thin).any())
+    limit = NEAR * (square + g.variance).nan_to_num(0).max()
+    lost = narrow.any()
+    for rows in row_blocks(g.num_classes, BLOCK_ENTRIES):
+        thin = g.axis_variance[rows] < THIN * g.variance[rows, None] * g.distance2[rows]
+        near = g.distance2[rows] < limit
+        lost = lost | fill_diagonal(near | thin, rows, False).any()
+    return bool(lost)
 
 
 def _off_diagonal(pairs: Tensor) -> Tensor:

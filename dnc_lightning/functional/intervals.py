@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -11,9 +11,23 @@ from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry, rescale
-from dnc_lightning.functional._moments import along_axes, common_shift, covariance_slices
+from dnc_lightning.functional._gradients import Gradient, differentiate_terms, pulled
+from dnc_lightning.functional._moments import (
+    along_axes,
+    class_totals,
+    common_shift,
+    find_shards,
+    self_products,
+)
+from dnc_lightning.functional._pairs import BLOCK_PAIRS, PairTerm
 from dnc_lightning.functional._scale import unit_scale
-from dnc_lightning.functional._tiles import ClassTiles, Reduce, exact_arithmetic, wide
+from dnc_lightning.functional._tiles import (
+    ClassTiles,
+    Reduce,
+    exact_arithmetic,
+    row_blocks,
+    wide,
+)
 from dnc_lightning.functional.geometry import class_geometry, needs_double
 from dnc_lightning.functional.unbiased import debias
 
@@ -44,7 +58,7 @@ class Estimate:
 def population_estimate(
     features: Tensor,
     labels: Tensor,
-    statistic: Statistic,
+    statistic: Statistic | Sequence[PairTerm],
     *,
     num_classes: int | None = None,
     level: float = 0.95,
@@ -61,7 +75,9 @@ def population_estimate(
     Args:
         features: [N, D], floating point.
         labels: [N], integers in [0, C).
-        statistic: Moments -> [K], differentiable by torch; given unbiased moments.
+        statistic: Moments -> [K], differentiable by torch; given unbiased moments. Its graph holds
+            some dozens of [C, C]; K terms that sum over pairs, without a unit, are differentiated
+            in blocks.
         num_classes: C, as in `class_geometry`.
         level: Coverage of the interval, in (0, 1).
         reduce: Sums over shards, as in `class_geometry`.
@@ -90,12 +106,22 @@ def population_estimate(
         plug_in = rescale(plug_in, exponent)
         if needs_double(plug_in):
             features = features.to(wide(features.device))
-        value, gradients = _differentiate(plug_in, lambda g: statistic(rescale(g, -exponent)))
+        if callable(statistic):
+            value, gradients = _differentiate(plug_in, lambda g: statistic(rescale(g, -exponent)))
+            groups: Iterable[list[Gradient]] = [gradients]
+        else:
+            value, groups = differentiate_terms(plug_in, statistic)
         data = ClassTiles.build(features, labels.long(), classes)
         shift = common_shift(data, total)
-        mean = plug_in.mean.nan_to_num(0) - shift
-        second = _self_products(data, shift, mean, plug_in.count.clamp(min=1), total)
-        squares = _influence_squares(data, shift, mean, plug_in, gradients, second, total)
+        mean, size = plug_in.mean.nan_to_num(0) - shift, plug_in.count.clamp(min=1)
+        shards = find_shards(data, size, reduce)
+        second = self_products(data, shift, mean, size, shards, reduce)
+        squares = torch.cat(
+            [
+                _influence_squares(data, shift, mean, plug_in, group, second, total)
+                for group in groups
+            ]
+        )
     n = plug_in.count
     known = n > 1
     factor = torch.where(known, 1 / (n * (n - 1)).clamp(min=1), 0.0)
@@ -113,9 +139,7 @@ def _student_quantile(probability: float, freedom: float) -> float:
     return z + first / freedom + second / freedom**2 if freedom > 0 else float("inf")
 
 
-def _differentiate(
-    plug_in: ClassGeometry, statistic: Statistic
-) -> tuple[Tensor, list[dict[str, Tensor]]]:
+def _differentiate(plug_in: ClassGeometry, statistic: Statistic) -> tuple[Tensor, list[Gradient]]:
     """Value [K] of the statistic of debiased moments, and its gradients to the plug-in ones."""
     with torch.enable_grad():
         leaves = {
@@ -130,12 +154,13 @@ def _differentiate(
             found = torch.autograd.grad(
                 item, list(leaves.values()), retain_graph=True, allow_unused=True
             )
-            gradients.append(
-                {
-                    name: torch.zeros_like(leaf) if grad is None else grad.nan_to_num(0)
-                    for (name, leaf), grad in zip(leaves.items(), found, strict=True)
-                }
-            )
+            by_name = {
+                name: torch.zeros_like(leaf) if grad is None else grad.nan_to_num(0)
+                for (name, leaf), grad in zip(leaves.items(), found, strict=True)
+            }
+            pull = by_name.pop("distance2")
+            by_name["mean"] += pulled(pull, leaves["mean"].detach())
+            gradients.append(Gradient(**by_name))
     return value.detach(), gradients
 
 
@@ -144,13 +169,14 @@ def _influence_squares(
     shift: Tensor,
     mean: Tensor,
     plug_in: ClassGeometry,
-    gradients: list[dict[str, Tensor]],
-    second: list[Tensor],
+    gradients: list[Gradient],
+    second: Tensor,
     total: Reduce,
 ) -> Tensor:
     """Sum over each class's samples of (n times the derivative to the sample's weight)^2, [K, C].
 
-    One pass for what the class means move, one for the samples; all statistics share both.
+    One pass along all axes, for what stands for a sample and for what the class means move, and a
+    short one for how that moves the samples; all statistics share both.
     """
     centre, axes = mean.to(data.dtype), (mean - mean.mean(0)).to(data.dtype).T.contiguous()
     size = plug_in.count.clamp(min=1)[:, None]
@@ -158,31 +184,32 @@ def _influence_squares(
     k, (classes, d) = len(slopes), mean.shape
     turned = torch.zeros(k, classes, d, dtype=mean.dtype, device=mean.device)
     crossed = torch.zeros_like(turned)
+    influence = torch.zeros(k, len(second), dtype=data.dtype, device=mean.device)
     for tile in data.tiles(shift, centre):
-        residual = tile.residual
-        along = along_axes(tile, axes) / size.to(data.dtype)[tile.classes][:, None]
+        residual, c, place = tile.residual, tile.classes, tile.place[tile.real]
+        square, quadratic = residual.square().sum(2), second[tile.place]
+        along = along_axes(tile, axes)
+        share = along / size.to(data.dtype)[c][:, None]
         for s, slope in enumerate(slopes):
-            product = residual @ slope.own[tile.classes][:, :, None]
-            part = (product.transpose(1, 2) @ residual)[:, 0]
-            turned[s].index_add_(0, tile.classes, part.to(mean.dtype))
-            weight = along * slope.axis[tile.classes][:, None]
+            weight = share * slope.axis[c][:, None]
             crossed[s] -= (weight.flatten(0, 1).T @ residual.flatten(0, 1)).to(mean.dtype)
-    turned, crossed = total(turned) / size, total(crossed)
-    out = torch.zeros(k, classes, dtype=mean.dtype, device=mean.device)
-    for tile, quadratic in zip(data.tiles(shift, centre), second, strict=True):
-        c, square = tile.classes, tile.residual.square().sum(2)
-        along2 = along_axes(tile, axes).square_()
-        for s, slope in enumerate(slopes):
-            push = (slope.push + turned[s] + 2 * crossed[s]).to(data.dtype)[c][:, :, None]
-            influence = (tile.residual @ push)[:, :, 0] - slope.constant[c][:, None]
-            influence += square * (tile.residual @ slope.third[c][:, :, None])[:, :, 0]
-            influence += slope.variance[c][:, None] * square
-            influence += slope.fourth[c][:, None] * square.square()
-            influence += 2 * slope.second[c][:, None] * quadratic
-            influence += (along2 @ slope.axis[c][:, :, None])[:, :, 0]
-            influence.masked_fill_(~tile.real, 0.0)
-            out[s].index_add_(0, c, influence.square().sum(1).to(out.dtype))
-    return total(out)
+            product = residual @ slope.own[c][:, :, None]
+            part = (product.transpose(1, 2) @ residual)[:, 0]
+            turned[s].index_add_(0, c, part.to(mean.dtype))
+            own = square * (residual @ slope.third[c][:, :, None])[:, :, 0]
+            own += slope.variance[c][:, None] * square - slope.constant[c][:, None]
+            own += slope.fourth[c][:, None] * square.square()
+            own += 2 * slope.second[c][:, None] * quadratic
+            # sum_j a_ij (r . delta_ij)^2, the weights with one of the factors already.
+            own += weight.mul_(along).sum(2) * size.to(data.dtype)[c]
+            influence[s, place] = own[tile.real]
+    turned, crossed = total(torch.stack([turned, crossed])).unbind()
+    push = torch.stack([slope.push for slope in slopes]) + turned / size + 2 * crossed
+    push = push.to(data.dtype)
+    for tile in data.tiles(shift, centre):
+        moved = tile.residual @ push[:, tile.classes].permute(1, 2, 0)
+        influence[:, tile.place[tile.real]] += moved[tile.real].T
+    return total(torch.stack([class_totals(data, row.square(), mean.dtype) for row in influence]))
 
 
 @dataclass(frozen=True)
@@ -199,50 +226,32 @@ class _Slopes:
     constant: Tensor  # [C] what centres the influence
 
     @classmethod
-    def build(
-        cls, plug_in: ClassGeometry, gradient: dict[str, Tensor], dtype: torch.dtype
-    ) -> _Slopes:
+    def build(cls, plug_in: ClassGeometry, gradient: Gradient, dtype: torch.dtype) -> _Slopes:
+        g, axis = gradient, gradient.axis_variance.fill_diagonal_(0)
         position, third = plug_in.mean.nan_to_num(0), plug_in.third_moment.nan_to_num(0)
-        axis = gradient["axis_variance"].clone().fill_diagonal_(0)
-        distance = gradient["distance2"].clone().fill_diagonal_(0)
-        # The mean of a class moves every distance and axis that it is an end of.
-        pull = distance + distance.T
-        push = gradient["mean"] + 2 * (pull.sum(1, keepdim=True) * position - pull @ position)
-        push = push - 4 * gradient["fourth_moment"][:, None] * third
-        push = push - plug_in.variance.nan_to_num(0)[:, None] * gradient["third_moment"]
+        push = g.mean - 4 * g.fourth_moment[:, None] * third
+        push = push - plug_in.variance.nan_to_num(0)[:, None] * g.third_moment
         direction = axis.sum(1, keepdim=True) * position - axis @ position
+        along = torch.cat(
+            [
+                (axis[rows] * plug_in.axis_variance[rows]).nan_to_num(0).sum(1)
+                for rows in row_blocks(len(axis), BLOCK_PAIRS)
+            ]
+        )
         constant = (
-            gradient["variance"] * plug_in.variance
-            + gradient["fourth_moment"] * plug_in.fourth_moment
-            + 2 * gradient["second_trace"] * plug_in.second_trace
-            + (axis * plug_in.axis_variance).nan_to_num(0).sum(1)
-            + (gradient["third_moment"] * third).sum(1)
+            g.variance * plug_in.variance
+            + g.fourth_moment * plug_in.fourth_moment
+            + 2 * g.second_trace * plug_in.second_trace
+            + along
+            + (g.third_moment * third).sum(1)
         )
         return cls(
             axis=axis.to(dtype),
-            third=gradient["third_moment"].to(dtype),
-            variance=gradient["variance"].to(dtype),
-            second=gradient["second_trace"].to(dtype),
-            fourth=gradient["fourth_moment"].to(dtype),
+            third=g.third_moment.to(dtype),
+            variance=g.variance.to(dtype),
+            second=g.second_trace.to(dtype),
+            fourth=g.fourth_moment.to(dtype),
             push=push,
-            own=(2 * direction - 2 * gradient["third_moment"]).to(dtype),
+            own=(2 * direction - 2 * g.third_moment).to(dtype),
             constant=constant.nan_to_num(0).to(dtype),
         )
-
-
-def _self_products(
-    data: ClassTiles, shift: Tensor, mean: Tensor, size: Tensor, total: Reduce
-) -> list[Tensor]:
-    """Give r' Sigma_i r of every sample, tile by tile, each [c, n]."""
-    centre = mean.to(data.dtype)
-    found: list[Tensor] = []
-    for block, begin, end in covariance_slices(data, shift, mean, size, total):
-        block[:, :, end - begin :] *= 2
-        for index, tile in enumerate(data.tiles(shift, centre)):
-            turned = tile.residual[:, :, begin:end] @ block[tile.classes]
-            product = (turned * tile.residual[:, :, begin:]).sum(2)
-            if begin == 0:
-                found.append(product)
-            else:
-                found[index] += product
-    return found

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dnc_lightning.functional._class_geometry import ClassGeometry
-from dnc_lightning.functional.bounds import BoundKind, few_shot_bounds, shots_needed
+from dnc_lightning.functional._pairs import Number, PairRows, PairSums, PairTerm, all_pairs
+from dnc_lightning.functional.bounds import (
+    BoundKind,
+    bound_rows,
+    check_ways,
+    few_shot_bounds,
+    shots_needed,
+)
 from dnc_lightning.functional.collapse import (
-    cdnv,
-    directional_cdnv,
+    cdnv_rows,
+    directional_cdnv_rows,
     pair_mean,
     pair_median,
-    resolved_pairs,
 )
-from dnc_lightning.functional.intervals import Statistic
-from dnc_lightning.functional.unbiased import debias
+from dnc_lightning.functional.unbiased import debiased_rows
 
 COLLAPSE_KEYS = (
     "cdnv",
@@ -45,36 +51,42 @@ def collapse_summary(geometry: ClassGeometry) -> dict[str, Tensor]:
         point for the unbiased means, and those that are not resolved where they are half or more.
         Only pairs of classes without samples are left out.
     """
-    estimate = debias(geometry)
-    plain, directional = _ranked(geometry, cdnv), _ranked(geometry, directional_cdnv)
-    values = (
-        pair_mean(plain),
-        pair_mean(directional),
-        pair_median(plain),
-        pair_median(directional),
-        _resolved_mean(estimate, cdnv),
-        _resolved_mean(estimate, directional_cdnv),
-        resolved_pairs(estimate),
+    averages = []
+    for number in (cdnv_rows, directional_cdnv_rows):
+        values = all_pairs(geometry, partial(_ranked, number=number))
+        averages.append((pair_mean(values), pair_median(values)))
+    (mean, median), (directional_mean, directional_median) = averages
+    terms = [_resolved_mean(number) for number in (cdnv_rows, directional_cdnv_rows)]
+    sums = PairSums.of(debiased_rows(geometry), [term.number for term in terms])
+    unbiased = [term.combine(total, sums) for term, total in zip(terms, sums.totals, strict=True)]
+    classes = geometry.num_classes
+    found = (
+        mean,
+        directional_mean,
+        median,
+        directional_median,
+        *unbiased,
+        sums.defined.sum() / (classes * (classes - 1)),
     )
-    finite = (torch.where(value.isfinite(), value, torch.nan) for value in values)
+    finite = (torch.where(value.isfinite(), value, torch.nan) for value in found)
     return dict(zip(COLLAPSE_KEYS, finite, strict=True))
 
 
-def _ranked(geometry: ClassGeometry, number: Callable[[ClassGeometry], Tensor]) -> Tensor:
-    """A number of all pairs [C, C], infinite where classes with samples have none."""
-    present = geometry.count > 0
-    value = number(geometry)
-    return torch.where(present[:, None] & present & value.isnan(), torch.inf, value)
+def _ranked(pairs: PairRows, number: Number) -> Tensor:
+    """A number of some rows [b, C], infinite where two classes with samples have none."""
+    value = number(pairs)
+    return torch.where(pairs.present & value.isnan(), torch.inf, value)
 
 
-def _resolved_mean(estimate: ClassGeometry, number: Callable[[ClassGeometry], Tensor]) -> Tensor:
+def _resolved_mean(number: Number) -> PairTerm:
     """A number of the resolved pairs on average; nan where they cannot stand for all of them."""
-    pairs, present = estimate.resolved, estimate.count > 0
-    classes = present.sum()
-    speaks = 2 * pairs.sum() > classes * (classes - 1)
-    if estimate.coincident is not None:
-        speaks &= ~estimate.coincident.any()
-    return pair_mean(number(estimate)).where(speaks, torch.nan)
+
+    def combine(totals: Tensor, sums: PairSums) -> Tensor:
+        classes = sums.present.sum()
+        speaks = (2 * sums.resolved.sum() > classes * (classes - 1)) & ~sums.coincident.any()
+        return (totals.sum() / sums.defined.sum()).where(speaks, torch.nan)
+
+    return PairTerm(number, combine)
 
 
 TARGET_ERROR = 0.1
@@ -116,27 +128,35 @@ def bound_summary(
 
 def population_summary(
     shots: Sequence[int], ways: int | None = None
-) -> tuple[list[str], Statistic]:
-    """What intervals are given for: names, and the statistic that computes them.
+) -> tuple[list[str], list[PairTerm]]:
+    """What intervals are given for: names, and the statistics.
 
     Args:
         shots: As in `bound_summary`.
         ways: As in `bound_summary`.
 
     Returns:
-        K names with a place for the interval's end, and moments -> [K].
+        K names with a place for the interval's end, and K statistics.
     """
     names = ["cdnv_{}", "directional_cdnv_{}", *(f"certificate_{{}}/{m}" for m in shots)]
+    terms = [_resolved_mean(number) for number in (cdnv_rows, directional_cdnv_rows)]
+    return names, terms + [_certificate(m, ways) for m in shots]
 
-    def statistic(geometry: ClassGeometry) -> Tensor:
-        pairs = [_resolved_mean(geometry, number) for number in (cdnv, directional_cdnv)]
-        bounds = few_shot_bounds(geometry, _rows(geometry, shots), "certificate", ways=ways)
+
+def _certificate(shots: int, ways: int | None) -> PairTerm:
+    """The certificate for one number of shots; nan where a class's variance is not known."""
+
+    def number(pairs: PairRows) -> Tensor:
+        return bound_rows(pairs, torch.full_like(pairs.variance, shots), "certificate")
+
+    def combine(totals: Tensor, sums: PairSums) -> Tensor:
+        classes = int(sums.present.sum())
+        rivals = (classes if ways is None else check_ways(ways, classes)) - 1
+        per_class = (totals * (rivals / max(1, classes - 1))).clamp(max=1)
         # The 1 of a bound that says nothing would be an interval without width.
-        known = geometry.variance[geometry.count > 0].isfinite().all()
-        bounds = bounds.where(known, torch.nan)
-        return torch.cat([torch.stack(pairs), bounds])
+        return per_class[sums.present].mean().where(sums.known, torch.nan)
 
-    return names, statistic
+    return PairTerm(number, combine)
 
 
 def _rows(geometry: ClassGeometry, shots: Sequence[int]) -> Tensor:

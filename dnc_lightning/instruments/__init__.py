@@ -16,7 +16,13 @@ Example:
     ['collapse', 'norm']
 """
 
-from dnc_lightning.instruments._catalogue import BUILT_IN, GROUP, declared, find_instruments
+from dnc_lightning.instruments._catalogue import (
+    BUILT_IN,
+    DEFAULT,
+    GROUP,
+    declared,
+    find_instruments,
+)
 from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
@@ -25,6 +31,7 @@ from dnc_lightning.series import CHANCE, Reference, Series
 __all__ = [
     "BUILT_IN",
     "CHANCE",
+    "DEFAULT",
     "GROUP",
     "Bench",
     "Found",

@@ -43,6 +43,9 @@ def _families() -> Iterator[Instrument]:
 
 BUILT_IN = {instrument.name: instrument for instrument in _families()}
 
+DEFAULT = ("collapse", "few_shot", "orthogonality", "variance")
+"""Names of what a probe measures that names nothing."""
+
 Given = str | Instrument | Metric
 
 
@@ -51,7 +54,7 @@ def find_instruments(metrics: Sequence[Given] | None) -> tuple[Instrument, ...]:
 
     Args:
         metrics: Names of `BUILT_IN` or of entry points of `GROUP`, instruments and metrics; None
-            for all that are built in.
+            for `DEFAULT`.
 
     Returns:
         One instrument for each, built-in ones first.
@@ -62,7 +65,7 @@ def find_instruments(metrics: Sequence[Given] | None) -> tuple[Instrument, ...]:
     """
     if isinstance(metrics, str):
         raise ValueError(f"metrics must be a sequence, got {metrics!r}. Write [{metrics!r}].")
-    found = [_instrument(metric) for metric in (BUILT_IN if metrics is None else metrics)]
+    found = [_instrument(metric) for metric in (DEFAULT if metrics is None else metrics)]
     names = [instrument.name for instrument in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

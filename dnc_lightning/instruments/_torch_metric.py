@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torchmetrics import Metric
 
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
+from dnc_lightning.probe.processes import LostError, reason_of
 from dnc_lightning.series import FURTHER, Direction, Series
 
 
@@ -29,31 +31,40 @@ class TorchMetric:
 
     def measure(self, bench: Bench) -> Found:
         """Update a clone with this process's samples, and compute over all processes."""
-        fresh, failure = self.metric.clone().to(bench.features.device), None
+        attempt = bench.processes.attempt
         try:
-            if len(bench.features):
-                fresh.update(bench.features, bench.labels)
+            # In two parts: some metrics sum by themselves, and wait for all processes to do so.
+            fresh = attempt(partial(self._updated, bench))
+            return Found(instead=attempt(partial(self._numbers, fresh)))
+        except LostError:
+            raise
         except Exception as error:
-            failure = repr(error)
-        # `compute` waits for all processes: where one has failed, none may enter it.
-        failed = torch.tensor(float(failure is not None), device=bench.features.device)
-        if int(bench.total(failed)):
-            return self._failed(failure or "it failed on another rank")
-        try:
-            value = fresh.compute()
-            if not isinstance(value, Mapping):
-                value = {self.name: value}
-            numbers = {
-                key: float(item)
-                for key, item in value.items()
-                if torch.as_tensor(item).numel() == 1
-            }
-        except Exception as error:
-            return self._failed(repr(error))
-        return Found(instead=numbers)
+            return Found(warnings=[f"Metric {self.name} failed and is nan: {reason_of(error)}."])
 
-    def _failed(self, reason: str) -> Found:
-        return Found(warnings=[f"Metric {self.name} failed and is nan: {reason}."])
+    def _updated(self, bench: Bench) -> Metric:
+        fresh, processes = self.metric.clone().to(bench.features.device), bench.processes
+        if processes.size > 1:
+            if processes.shards < processes.size and _sums_by_itself(fresh):
+                raise ValueError(
+                    "it sums over all processes, of which several hold one model together and "
+                    "embed the same images. Use the instruments of the same name instead"
+                )
+            # As the probe's own sums: over the shards of the samples, and with its deadline.
+            fresh.process_group = processes.group
+            fresh.distributed_available_fn = lambda: True
+            fresh.dist_sync_fn = lambda tensor, group=None: processes.gather(tensor)
+        if len(bench.features):
+            fresh.update(bench.features, bench.labels)
+        return fresh
+
+    def _numbers(self, fresh: Metric) -> dict[str, float]:
+        value = fresh.compute()
+        numbers = value if isinstance(value, Mapping) else {self.name: value}
+        return {k: float(v) for k, v in numbers.items() if torch.as_tensor(v).numel() == 1}
+
+
+def _sums_by_itself(metric: Metric) -> bool:
+    return type(metric)._sync_dist is not Metric._sync_dist
 
 
 def _declaration(name: str, metric: Metric) -> Series:

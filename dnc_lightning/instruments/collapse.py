@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+
+from torch import Tensor
 
 from dnc_lightning.functional import (
     ClassGeometry,
     cdnv,
     collapse_summary,
-    debias,
     directional_cdnv,
-    resolved_pairs,
 )
 from dnc_lightning.functional.unbiased import samples_to_resolve
+from dnc_lightning.functional.worst import worst_pairs
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import Series
 
 ENOUGH_RESOLVED = 0.9
 """Share of resolved pairs below which a probe asks for more samples."""
+
+MOST_CLASSES = 256
+"""Classes of a task up to which all of its pairs are recorded, 512 KB a probe."""
+
+MOST_KEPT = 160
+"""Classes of the worst pairs whose pairs are recorded where there are more, 200 KB a probe."""
+
+MOST_PAIRS = 256
+"""Worst pairs that are recorded with them."""
 
 
 _NUMBERS = {
@@ -91,6 +101,44 @@ class Collapse:
             scale="log",
             axes=("class",),
         ),
+        *(
+            _falling(
+                f"{key}_worst_classes",
+                f"{title} of the worst classes",
+                f"of every ordered pair of the {MOST_KEPT} classes of the worst pairs by "
+                f"directional CDNV, where a task has more than {MOST_CLASSES} classes",
+                low=0.0,
+                role=role,
+                axes=("kept class", "kept class"),
+            )
+            for key, (title, _, role) in _NUMBERS.items()
+        ),
+        _series(
+            "worst_classes", "Worst classes", "the numbers of these classes", axes=("kept class",)
+        ),
+        _falling(
+            "class_worst",
+            "Worst directional CDNV of classes",
+            "the largest of all pairs that a class is the first of, and their mean, where "
+            f"a task has more than {MOST_CLASSES} classes",
+            low=0.0,
+            role="directional",
+            axes=("class", "worst and mean"),
+        ),
+        _series(
+            "worst_pairs",
+            "Worst pairs",
+            f"the classes of the {MOST_PAIRS} pairs of the largest directional CDNV, the "
+            f"worst first, where a task has more than {MOST_CLASSES} classes",
+            axes=("worst pair", "end"),
+        ),
+        _falling(
+            "worst_pair_values",
+            "CDNV of the worst pairs",
+            "CDNV and directional CDNV of these pairs",
+            low=0.0,
+            axes=("worst pair", "number"),
+        ),
     )
 
     def measure(self, bench: Bench) -> Found:
@@ -102,30 +150,40 @@ class Collapse:
             scalars |= {key: end for key, end in ends if not key.startswith("certificate")}
         return Found(
             scalars=scalars,
-            arrays={
-                "cdnv": cdnv(geometry),
-                "directional_cdnv": directional_cdnv(geometry),
-                "class_variance": geometry.variance,
-            },
-            notes=_advice(geometry),
+            arrays={"class_variance": geometry.variance, **_pairs(geometry)},
+            notes=_advice(geometry, scalars),
         )
 
 
 INSTRUMENT = Collapse()
 
 
-def _advice(geometry: ClassGeometry) -> list[str]:
+def _pairs(geometry: ClassGeometry) -> dict[str, Tensor]:
+    """Every pair of few classes; of many the worst, and what each class is like."""
+    if geometry.num_classes <= MOST_CLASSES:
+        return {"cdnv": cdnv(geometry), "directional_cdnv": directional_cdnv(geometry)}
+    worst = worst_pairs(geometry, MOST_PAIRS, MOST_KEPT)
+    return {
+        "worst_classes": worst.classes,
+        "cdnv_worst_classes": worst.cdnv,
+        "directional_cdnv_worst_classes": worst.directional_cdnv,
+        "class_worst": worst.by_class,
+        "worst_pairs": worst.pairs,
+        "worst_pair_values": worst.values,
+    }
+
+
+def _advice(geometry: ClassGeometry, scalars: Mapping[str, Tensor]) -> list[str]:
     """Say so when the probe is too small to tell its classes apart."""
     if int(geometry.count.min()) == 1:
         return [
             "classes with one sample have no variance: CDNV and the bounds are nan. Take "
             "per_class=2 at least; unbiased values need 4, and about 100 resolve most pairs."
         ]
-    estimate = debias(geometry)
-    share = float(resolved_pairs(estimate))
+    share = float(scalars["resolved_pairs"])
     if share >= ENOUGH_RESOLVED:
         return []
-    needed, smallest = samples_to_resolve(estimate, ENOUGH_RESOLVED), int(geometry.count.min())
+    needed, smallest = samples_to_resolve(geometry, ENOUGH_RESOLVED), int(geometry.count.min())
     more = "no number of samples can be named yet" if needed is None else f"about {needed} would"
     return [
         f"per_class={smallest} cannot resolve {1 - share:.0%} of the pairs: the distances of their "

@@ -14,6 +14,7 @@ from dnc_lightning.functional import ClassGeometry, Reduce, class_geometry, popu
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.probe.labels import Task
+from dnc_lightning.probe.processes import Processes
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,7 @@ class Bench:
     thorough: bool = False  # the first or last probe
     wanted: Collection[str] = ()  # keys of the numbers that all instruments give here
     shards: Mapping[str, Shard] = field(default_factory=dict)  # task -> its samples' places
+    processes: Processes = field(default_factory=Processes)  # this one among the others
     _done: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

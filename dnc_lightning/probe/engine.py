@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from dnc_lightning.functional import Reduce
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.batches import depends_on_batch
@@ -25,14 +23,14 @@ from dnc_lightning.probe.labels import ACROSS, Task
 from dnc_lightning.probe.measure import measure
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
-from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
+from dnc_lightning.probe.processes import LostError, OtherRankError, Processes
+from dnc_lightning.probe.replicas import state_of_rank_zero
 from dnc_lightning.probe.results import KnownKeys, ProbeResult
 from dnc_lightning.probe.runtime import Runtime
 from dnc_lightning.probe.shard import read_shard, read_trial
+from dnc_lightning.probe.sharded import gathered
 from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 from dnc_lightning.probe.weights import Average, lent_trainer, unsettled_layers
-
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -48,12 +46,12 @@ class ProbeEngine:
     settings: Settings
     prefix: str
     shards: dict[str, Shard]  # task -> where the samples stand; empty for one process
-    reduce: Reduce | None
+    processes: Processes  # this one among those that probe together
+    replicated: bool  # every process holds all parameters
     inputs: InputCheck  # of what training gives the encoders
     message: str  # which encoders were taken
     remarks: list[str]  # notes for the next record
     cautions: tuple[str, ...]  # what holds of all values; said at the start and in every record
-    ranks: Ranks | None  # None for one process
     given: set[str]  # names of BatchNorm layers whose statistics came without a count
     image_shape: torch.Size
     image_dtype: torch.dtype
@@ -85,19 +83,23 @@ class ProbeEngine:
                 ambiguous layout; images that do not stack.
         """
         lookup = find_encoders(module, encoder)
-        device, first = runtime.device, runtime.rank == 0
+        device, processes = runtime.device, runtime.processes
         embedder = Embedder(module, (), device, runtime.precision, runtime.convert, preprocess)
         trial = read_trial(probe, TRIAL_IMAGES)
         images = next(trial.batches(TRIAL_IMAGES, device))
-        tried = try_encoders(module, lookup, images, pooling, embedder.trace)
-        embedder.encoders = tried.encoders
+        with gathered(module, [module], device, processes):
+            tried = try_encoders(module, lookup, images, pooling, embedder.trace)
+            embedder.encoders = tried.encoders
         bank, left_out = read_shard(probe, runtime)
+        with gathered(module, [module], device, processes):
+            cautions = depends_on_batch(embedder, probe.image, len(probe))
         own = torch.tensor(bank.positions, dtype=torch.long)
 
         def calibration() -> ImageBank:
-            if runtime.world_size == 1:
+            if processes.shards == 1:
                 return bank.first(CALIBRATION_IMAGES)
             positions = range(min(CALIBRATION_IMAGES, len(probe)))
+            first = processes.rank == 0
             return ImageBank.build(
                 probe.image, positions, device, progress=first, loading=bank.loading
             )
@@ -115,16 +117,16 @@ class ProbeEngine:
             settings=settings,
             prefix=prefix,
             shards={
-                name: Shard(task.labels, torch.arange(len(probe))[own], runtime.reduce)
+                name: Shard(task.labels, torch.arange(len(probe))[own], processes.reduce)
                 for name, task in probe.tasks.items()
-                if runtime.reduce is not None
+                if processes.reduce is not None
             },
-            reduce=runtime.reduce,
+            processes=processes,
+            replicated=runtime.replicated,
             inputs=InputCheck(module, tried.watched, images, preprocess is not None),
             message=" ".join([tried.message, *bank.loading.notes]),
             remarks=[tried.message] if tried.failed else [],
-            cautions=(*left_out, *depends_on_batch(embedder, probe.image, len(probe))),
-            ranks=runtime.ranks,
+            cautions=(*left_out, *cautions),
             given=set(given_statistics(module)),
             image_shape=images.shape[1:],
             image_dtype=trial.dtype or images.dtype,
@@ -204,88 +206,84 @@ class ProbeEngine:
         failed = set() if trained.scalars else set(self.trained)
         for average in self.averages:
             named = average.names(self.trained)
-            found, module = ProbeResult(), average.find()
-            if module is None:
-                found.notes.append(
-                    f"{average.source} has not begun to average: {average.name!r} is nan."
-                )
+            if (module := average.find()) is None:
+                text = f"{average.source} has not begun to average: {average.name!r} is nan."
+                found = ProbeResult(notes=[text])
             else:
                 embedder = replace(self.embedder, module=module, device=_device_of(module))
                 with lent_trainer(module, self.embedder.module):
-                    self._run(found, embedder, named, thorough)
+                    found = self._attempt(embedder, named, thorough)
             result.update(found)
             failed |= set() if found.scalars else set(named.values())
         parts = [*self.counts, ACROSS]
-        lost = [f"{self.key(name, part)}/" for name in failed for part in parts]
-        self.known.complete(result, self._planned(thorough), lost)
+        absent = [f"{self.key(name, part)}/" for name in failed for part in parts]
+        self.known.complete(result, self._planned(thorough), absent)
+        if self.processes.lost:
+            result.warnings.append(
+                f"The processes have lost each other ({self.processes.lost}): nothing is probed "
+                "in the rest of this run. Training goes on."
+            )
         return result
 
     def probe_trained(self, *, thorough: bool) -> ProbeResult:
         """The part of `probe` that is of the weights in training."""
-        result = ProbeResult()
-        self._run(result, self.embedder, {name: name for name in self.trained}, thorough)
-        return result
+        return self._attempt(self.embedder, {name: name for name in self.trained}, thorough)
 
-    def _run(
-        self, result: ProbeResult, embedder: Embedder, names: Mapping[str, str], thorough: bool
-    ) -> None:
+    def _attempt(self, embedder: Embedder, names: Mapping[str, str], thorough: bool) -> ProbeResult:
+        """Run with one set of weights; on every rank without numbers where it fails on one."""
+        try:
+            return self.processes.attempt(partial(self._run, embedder, names, thorough))
+        except LostError:
+            return ProbeResult()  # `probe` says so
+        except OtherRankError as error:
+            text = f"The probe failed on another rank and is skipped: {error}. Training goes on."
+        except Exception as error:
+            text = f"The probe failed and is skipped: {error!r}. Training goes on."
+        return ProbeResult(warnings=[text])
+
+    def _run(self, embedder: Embedder, names: Mapping[str, str], thorough: bool) -> ProbeResult:
         """Embed with one set of weights, encoders named by `names`, and measure."""
 
-        def measure_all(features: dict[str, Tensor], into: ProbeResult, thorough: bool) -> None:
+        def measured(features: dict[str, Tensor], thorough: bool) -> ProbeResult:
             own = {**self.empty, **features}
-            self._measure({names[k]: v.to(self.device) for k, v in own.items()}, into, thorough)
+            return self._measure({names[k]: v.to(self.device) for k, v in own.items()}, thorough)
 
-        if (modules := self._attempt(result, embedder.modules)) is None:
-            return
-        with ExitStack() as stack:
-            state = state_of_rank_zero(modules, self.ranks)
-            if self._attempt(result, lambda: stack.enter_context(state)) is None:
-                return
-            features = self._attempt(result, lambda: embedder.embed(self.bank))
-            layers = unsettled_layers(
-                modules, embedder.module, self.embedder.module, self.given, self.ranks
+        modules, trained, raw = embedder.modules(), self.embedder.module, None
+        with (
+            state_of_rank_zero(modules, self.processes, replicated=self.replicated),
+            gathered(embedder.module, modules, embedder.device, self.processes),
+        ):
+            features = embedder.embed(self.bank)
+            layers = unsettled_layers(modules, embedder.module, trained, self.given, self.processes)
+            if layers:
+                raw = measured(features, False)
+                features = embedder.embed_calibrated(layers, self.bank, self.calibration())
+        result = measured(features, thorough)
+        if raw is not None:
+            result.uncalibrated = raw.scalars
+            result.notes.append(
+                f"The running statistics of {len(layers)} BatchNorm layers still hold their "
+                "initial values: for this probe they borrowed those of probe images. The "
+                "values without are kept as uncalibrated."
             )
-            if features is not None and layers:
-                raw = ProbeResult()
-                measure_all(features, raw, False)
-                result.uncalibrated = raw.scalars
-                result.notes.append(
-                    f"The running statistics of {len(layers)} BatchNorm layers still hold their "
-                    "initial values: for this probe they borrowed those of probe images. The "
-                    "values without are kept as uncalibrated."
-                )
-                features = self._attempt(
-                    result,
-                    lambda: embedder.embed_calibrated(layers, self.bank, self.calibration()),
-                )
-        if features is not None:
-            measure_all(features, result, thorough)
+        return result
 
-    def _attempt(self, result: ProbeResult, action: Callable[[], _T]) -> _T | None:
-        """Act, or agree over all ranks that one of them failed, lest the others wait for it."""
-        value, failed = None, torch.zeros((), device=self.device)
-        try:
-            value = action()
-        except Exception as error:
-            failed += 1
-            result.warnings.append(f"The probe failed and is skipped: {error!r}. Training goes on.")
-        if self.reduce is not None:
-            failed = self.reduce(failed)
-        if int(failed) and not result.warnings:
-            result.warnings.append("The probe failed on another rank and is skipped.")
-        return None if int(failed) else value
-
-    def _measure(
-        self, features: dict[str, Tensor], result: ProbeResult, thorough: bool = False
-    ) -> None:
-        places = self._places(thorough)
+    def _measure(self, features: dict[str, Tensor], thorough: bool) -> ProbeResult:
+        result, places = ProbeResult(), self._places(thorough)
         for encoder, values in features.items():
             with isolated_rng(self.device):  # an instrument may draw random numbers
                 found = measure(
-                    values, self.tasks, places, self.settings, self.shards, thorough=thorough
+                    values,
+                    self.tasks,
+                    places,
+                    self.settings,
+                    self.shards,
+                    self.processes,
+                    thorough=thorough,
                 )
             for place, here in found.items():
                 result.file(here, self.key(encoder, place), f"{encoder}/{place}")
+        return result
 
 
 def _device_of(module: nn.Module) -> torch.device:

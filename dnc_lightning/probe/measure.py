@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Expected, Found
 from dnc_lightning.probe.labels import ACROSS, Task
+from dnc_lightning.probe.processes import LostError, Processes, reason_of
 
 
 @dataclass
@@ -34,10 +36,11 @@ def measure(
     places: Mapping[str, Sequence[Expected]],
     settings: Settings,
     shards: Mapping[str, Shard] | None = None,
+    processes: Processes | None = None,
     *,
     thorough: bool = False,
 ) -> dict[str, Measurement]:
-    """Let every instrument measure one encoder; never raises.
+    """Let every instrument measure one encoder; what fails is nan, with the reason.
 
     Args:
         features: [n, D], this process's shard.
@@ -45,26 +48,25 @@ def measure(
         places: What `expected` gives.
         settings: Of the probe.
         shards: Task -> where the samples stand among those of all processes; empty for one.
+        processes: This one among the others; None for one.
         thorough: At the first or last probe.
 
     Returns:
         Place -> its numbers, arrays and warnings. Every number is nan when a feature is not finite,
-        and those of an instrument when it fails.
+        and those of an instrument when it fails, on whichever process.
+
+    Raises:
+        OtherRankError: another process has given up the whole measurement.
+        LostError: the other processes are lost.
     """
     found = {
         place: Measurement({key: math.nan for one in here for key in one.numbers})
         for place, here in places.items()
     }
-    shards = shards or {}
-    try:
-        count = (~features.isfinite().all(1)).sum()
-        broken = int(next(iter(shards.values())).reduce(count) if shards else count)
-        if settings.normalize and not broken:
-            features = unit_rows(features)
-    except Exception as error:
-        for into in found.values():
-            into.warnings.append(_failure(repr(error), "all"))
-        return found
+    shards, processes = shards or {}, processes or Processes()
+    broken = int(processes.sum((~features.isfinite().all(1)).sum()))
+    if settings.normalize and not broken:
+        features = unit_rows(features)
     for place, here in places.items():
         if broken:
             if place != ACROSS:
@@ -81,30 +83,27 @@ def measure(
             thorough=thorough,
             wanted=frozenset(found[place].scalars),
             shards=shards,
+            processes=processes,
         )
-        try:
-            _measure(found[place], bench, here)
-        except Exception as error:
-            found[place].warnings.append(_failure(repr(error), "all"))
+        _measure(found[place], bench, here, processes)
     return found
 
 
-def _measure(into: Measurement, bench: Bench, here: Sequence[Expected]) -> None:
+def _measure(
+    into: Measurement, bench: Bench, here: Sequence[Expected], processes: Processes
+) -> None:
     numbers: dict[str, Tensor] = {}
     failed: dict[str, list[str]] = {}  # reason -> instruments
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for one in here:
-            name, reason = one.instrument.name, None
             try:
-                given = one.instrument.measure(bench)
-                tensors = _numbers(given, one, bench)
-                arrays = _arrays(given, one, bench)
+                given, tensors, arrays = processes.attempt(partial(_ask, one, bench))
+            except LostError:
+                raise
             except Exception as error:
-                reason = repr(error)
+                failed.setdefault(reason_of(error), []).append(one.instrument.name)
                 error.__traceback__ = None  # its frames hold features
-            if _failed_anywhere(reason is not None, bench):
-                failed.setdefault(reason or "it failed on another rank", []).append(name)
                 continue
             numbers |= tensors
             into.matrices |= arrays
@@ -121,11 +120,9 @@ def _measure(into: Measurement, bench: Bench, here: Sequence[Expected]) -> None:
     into.warnings += [_failure(reason, ", ".join(names)) for reason, names in failed.items()]
 
 
-def _failed_anywhere(here: bool, bench: Bench) -> bool:
-    """Whether one process has failed: then none has the number."""
-    if bench.reduce is None:
-        return here
-    return bool(bench.reduce(torch.tensor(float(here), device=bench.features.device)))
+def _ask(one: Expected, bench: Bench) -> tuple[Found, dict[str, Tensor], dict[str, Tensor]]:
+    given = one.instrument.measure(bench)
+    return given, _numbers(given, one, bench), _arrays(given, one, bench)
 
 
 def _failure(reason: str, names: str) -> str:

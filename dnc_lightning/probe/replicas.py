@@ -3,67 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from dnc_lightning.functional import Reduce
+from dnc_lightning.probe.processes import OtherRankError, Processes
 
 ROW = 1024
 """Numbers in a row of the checksum of a tensor."""
 
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that probe together."""
-
-    rank: int
-    reduce: Reduce  # sums over the processes
-    device: torch.device  # of what is sent
-    replicated: bool  # every process holds all parameters, as under DistributedDataParallel
-
-    def on_all(self, action: Callable[[], _T]) -> _T:
-        """Return what `action` gives, or raise on every rank if it fails on one."""
-        result: list[_T] = []
-        problem: Exception | None = None
-        try:
-            result.append(action())
-        except Exception as error:
-            problem = error
-        failures = self.reduce(torch.tensor(float(problem is not None), device=self.device))
-        if float(failures):
-            raise problem or RuntimeError("another rank could not take the state of rank 0")
-        return result[0]
-
-    def of_rank_zero(self, tensor: Tensor) -> Tensor:
-        """Return rank 0's values of a tensor [n] that has one length and type on every rank.
-
-        A sum of bytes to which the others add zeros is exact for every type, on every backend.
-        """
-        own = tensor.to(self.device).view(torch.uint8)
-        sent = own.clone() if self.rank == 0 else torch.zeros_like(own)
-        return self.reduce(sent).view(tensor.dtype)
-
 
 @contextmanager
-def state_of_rank_zero(modules: Iterable[nn.Module], ranks: Ranks | None) -> Iterator[int]:
+def state_of_rank_zero(
+    modules: Iterable[nn.Module], processes: Processes, *, replicated: bool
+) -> Iterator[int]:
     """Let every rank hold rank 0's buffers, and parameters of replicas; its own again after.
 
     Under DistributedDataParallel each rank takes BatchNorm statistics of its own batches, and a
     checkpoint holds those of rank 0. Only what differs is sent. Tensors that are sharded over
-    processes stay as they are. Every rank makes the same calls of `ranks.reduce`, also when one of
-    them fails.
+    processes stay as they are.
 
     Args:
         modules: Whose state is used inside.
-        ranks: The processes; None for one alone.
+        processes: This one among the others.
+        replicated: Every process holds all parameters, as under DistributedDataParallel.
 
     Yields:
         How many tensors were taken from rank 0.
@@ -71,7 +37,7 @@ def state_of_rank_zero(modules: Iterable[nn.Module], ranks: Ranks | None) -> Ite
     Raises:
         RuntimeError: on every rank, if one of them holds other tensors than rank 0.
     """
-    own = [] if ranks is None else _take_over(modules, ranks)
+    own = [] if processes.size == 1 else _take_over(modules, processes, replicated)
     try:
         yield len(own)
     finally:
@@ -79,26 +45,27 @@ def state_of_rank_zero(modules: Iterable[nn.Module], ranks: Ranks | None) -> Ite
             tensor.data = values
 
 
-def _take_over(modules: Iterable[nn.Module], ranks: Ranks) -> list[tuple[Tensor, Tensor]]:
+def _take_over(
+    modules: Iterable[nn.Module], processes: Processes, replicated: bool
+) -> list[tuple[Tensor, Tensor]]:
     """Give the tensors of this rank the values of rank 0; return them with their own values."""
-
-    def describe() -> tuple[list[Tensor], Tensor, Tensor]:
-        named = _state(modules, parameters=ranks.replicated)
-        sums = [int(_checksum(tensor)) for tensor in named.values()]
-        return list(named.values()), _outline(named), torch.tensor(sums, dtype=torch.int64)
-
-    tensors, outline, sums = ranks.on_all(describe)
-    first = ranks.of_rank_zero(outline).cpu()
-    ranks.on_all(lambda: _check_same(first, outline))
+    named = _state(modules, parameters=replicated)
+    tensors, outline = list(named.values()), _outline(named)
+    sums = torch.tensor([int(_checksum(tensor)) for tensor in tensors], dtype=torch.int64)
+    first = processes.of_rank_zero(outline)
+    try:
+        processes.attempt(lambda: _check_same(first, outline))
+    except OtherRankError as error:
+        raise RuntimeError(f"another rank could not take the state of rank 0: {error}") from error
     if not tensors:
         return []
-    other = ranks.of_rank_zero(sums).cpu() != sums
-    different = ranks.reduce(other.to(ranks.device, torch.float32)) > 0
+    other = processes.of_rank_zero(sums) != sums
+    different = processes.any(other)
     chosen = [t for t, differs in zip(tensors, different.tolist(), strict=True) if differs]
     if not chosen:
         return []
-    sent = ranks.on_all(lambda: torch.cat([_bits(t).to(ranks.device) for t in chosen]))
-    received = torch.split(ranks.of_rank_zero(sent), [t.nbytes for t in chosen])
+    sent = processes.of_rank_zero(torch.cat([_bits(t).cpu() for t in chosen]))
+    received = torch.split(sent, [t.nbytes for t in chosen])
     values = [_with_bits(t, part) for t, part in zip(chosen, received, strict=True)]
     own = [(tensor, tensor.data) for tensor in chosen]
     for tensor, value in zip(chosen, values, strict=True):

@@ -9,32 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dnc_lightning.functional import Reduce
-from dnc_lightning.probe.replicas import Ranks
+from dnc_lightning.probe.processes import Processes
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """This process, among those that train together."""
+    """The device, the precision and the other processes."""
 
     device: torch.device  # where images are embedded and features measured
     precision: Callable[[], AbstractContextManager[object]]  # of a forward pass
     convert: Callable[[Tensor], Tensor]  # images to the type that the precision takes
-    rank: int
-    world_size: int
-    reduce: Reduce | None  # sums over the processes; None for one
+    processes: Processes  # this one among those that train together
     replicated: bool  # every process holds all parameters, as under DistributedDataParallel
     neighbours: int = 1  # processes on this machine, this one included
     loader_workers: int | None = None  # of the training loader; None where it is not known yet
-
-    @property
-    def ranks(self) -> Ranks | None:
-        """This process among the others; None where there are none."""
-        if self.reduce is None:
-            return None
-        return Ranks(self.rank, self.reduce, self.device, self.replicated)
-
-    @property
-    def own(self) -> slice:
-        """This process's part of the samples."""
-        return slice(self.rank, None, self.world_size)

@@ -49,16 +49,16 @@ def read_shard(probe: ProbeSet, runtime: Runtime) -> tuple[ImageBank, tuple[str,
     skip = probe.on_error == "skip"
     bank = ImageBank.build(
         probe.image,
-        range(len(probe))[runtime.own],
+        range(len(probe))[runtime.processes.own],
         runtime.device,
-        progress=runtime.rank == 0,
+        progress=runtime.processes.rank == 0,
         loading=Loading(probe.num_workers, runtime.loader_workers, runtime.neighbours),
         skip=skip,
     )
     if skip:
-        lost = torch.zeros(len(probe), device=runtime.device)
-        lost[list(bank.failed)] = 1
-        lost = (lost if runtime.reduce is None else runtime.reduce(lost)).cpu() > 0
+        lost = torch.zeros(len(probe), dtype=torch.bool)
+        lost[list(bank.failed)] = True
+        lost = runtime.processes.any(lost)
         moved = (~lost).cumsum(0) - 1
         bank = replace(bank, positions=moved[list(bank.positions)].tolist(), failed={})
         probe.leave_out(lost)

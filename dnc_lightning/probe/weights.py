@@ -16,7 +16,7 @@ from dnc_lightning.probe.calibration import (
     is_initial,
     unsettled_batch_norms,
 )
-from dnc_lightning.probe.replicas import Ranks
+from dnc_lightning.probe.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def unsettled_layers(
     module: nn.Module,
     trained: nn.Module,
     given: set[str],
-    ranks: Ranks | None,
+    processes: Processes,
 ) -> list[_BatchNorm]:
     """BatchNorm layers that a probe runs and that still hold initial statistics.
 
@@ -48,7 +48,7 @@ def unsettled_layers(
         module: Holds the weights that are probed.
         trained: Holds the weights in training; `module` itself, or one of the same architecture.
         given: Names of layers that came with statistics; those that were reset since are removed.
-        ranks: The processes, which get the same answer though their statistics in training differ.
+        processes: Get the same answer though their statistics in training differ.
 
     Returns:
         Layers of `module`.
@@ -65,8 +65,8 @@ def unsettled_layers(
     if module is not trained:
         names -= given
     chosen = torch.tensor([name in names for name in own], dtype=torch.uint8)
-    if ranks is not None and len(chosen):
-        chosen = ranks.of_rank_zero(chosen).cpu()
+    if len(chosen):
+        chosen = processes.of_rank_zero(chosen)
     running = {layer for part in modules for layer in part.modules()}
     layers = zip(own.values(), chosen.tolist(), strict=True)
     return [layer for layer, unsettled in layers if unsettled and layer in running]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -139,3 +140,8 @@ def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
         (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
     return read(file)
+
+
+def plain_parts(name: str) -> list[str]:
+    """The parts of a path that stays below where it begins: "../a" gives "__" and "a"."""
+    return [re.sub(r"^\.+$", lambda dots: "_" * len(dots[0]), p) for p in name.split("/") if p]

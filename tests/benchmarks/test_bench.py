@@ -17,8 +17,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.callbacks.publish import publish
-from dnc_lightning.functional import class_geometry, few_shot_bound, orthogonality_summary
+from dnc_lightning.functional import (
+    class_geometry,
+    few_shot_bound,
+    few_shot_guarantee,
+    orthogonality_summary,
+)
 from dnc_lightning.functional.few_shot import ncc_errors
+from dnc_lightning.instruments import Settings, find_instruments
+from dnc_lightning.probe.instrument import expected
+from dnc_lightning.probe.labels import Task
+from dnc_lightning.probe.measure import measure
 from recipes.backbones import build_backbone
 
 pytestmark = pytest.mark.bench
@@ -205,3 +214,33 @@ def test_logging_against_the_probe(
     value = ratio(log, callback.engine_.probe, rounds=3)
     board.experiment.finish()
     assert value <= limit
+
+
+def test_what_is_asked_for_by_name_against_forward_passes(ratio: Callable[..., float]) -> None:
+    """Guarantee, health, kNN and linear probes of 10,000 features over embedding their images."""
+    features, labels, _ = data(100, 100, 512)
+    tasks = {"label": Task(labels, tuple(map(str, range(100))))}
+    names = ["guarantee", "health", "knn", "linear"]
+    settings = Settings(shots=(1, 5, 10, 50))
+    places = expected(
+        find_instruments(names), {"label": [100] * 100}, settings.shots, thorough=True
+    )
+    encoder = torchvision.models.resnet18().eval()
+    images = torch.rand(1_000, 3, 32, 32)
+
+    def forward_passes() -> None:
+        with torch.no_grad():
+            for batch in images.split(250) * 10:
+                encoder(batch)
+
+    value = ratio(
+        lambda: measure(features, tasks, places, settings, thorough=True), forward_passes, rounds=3
+    )
+    assert value <= 0.25
+
+
+def test_guarantee_of_a_hundred_classes(benchmark: Any) -> None:
+    """One number of shots, 10,000 features of length 512."""
+    features, labels, _ = data(100, 100, 512)
+    benchmark.pedantic(lambda: few_shot_guarantee(features, labels, 5), rounds=5)
+    assert benchmark.stats.stats.median < 1

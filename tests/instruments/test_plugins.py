@@ -21,7 +21,7 @@ from torchmetrics import Metric
 
 from dnc_lightning import ProbeCallback, ProbeSet
 from dnc_lightning.instruments import (
-    BUILT_IN,
+    DEFAULT,
     Bench,
     Found,
     Reference,
@@ -107,7 +107,7 @@ def test_what_is_registered_may_be_a_class_or_an_object(made: str, installed: Pa
             find_instruments(["spread"])
     else:
         assert find_instruments(["spread"])[0].name == "spread"
-    assert [i.name for i in find_instruments(None)] == list(BUILT_IN)  # the others are asked for
+    assert [i.name for i in find_instruments(None)] == list(DEFAULT)  # the others are asked for
 
 
 @pytest.mark.parametrize("made", ["Top", "Top()"])

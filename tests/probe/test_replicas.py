@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dnc_lightning.probe.replicas import Ranks, state_of_rank_zero
+from dnc_lightning.probe.processes import Processes
+from dnc_lightning.probe.replicas import state_of_rank_zero
 
 
 class Wire:
@@ -19,7 +20,7 @@ class Wire:
         self.barrier, self.sent = Barrier(2, timeout=20), [torch.zeros(())] * 2
         self.volume = [0, 0]  # bytes that each rank has sent
 
-    def rank(self, rank: int, *, replicated: bool = True) -> Ranks:
+    def rank(self, rank: int) -> Processes:
         def reduce(tensor: Tensor) -> Tensor:
             self.sent[rank] = tensor
             self.volume[rank] += tensor.nbytes
@@ -30,7 +31,7 @@ class Wire:
             self.barrier.wait()
             return total
 
-        return Ranks(rank, reduce, torch.device("cpu"), replicated)
+        return Processes(rank, 2, reduce, shard=rank, shards=2)
 
 
 class Everything(nn.Module):
@@ -67,7 +68,8 @@ def on_two_ranks(modules: list[nn.Module], *, replicated: bool = True) -> list[A
 
     def act(rank: int) -> Any:
         try:
-            with state_of_rank_zero([modules[rank]], wire.rank(rank, replicated=replicated)) as n:
+            processes = wire.rank(rank)
+            with state_of_rank_zero([modules[rank]], processes, replicated=replicated) as n:
                 return n, bits(modules[rank]), wire.volume[rank]
         except RuntimeError as error:
             return str(error)
@@ -104,7 +106,7 @@ def test_parameters_of_shards_stay() -> None:
 
 
 def test_one_process_sends_nothing() -> None:
-    with state_of_rank_zero([Everything(0)], None) as taken:
+    with state_of_rank_zero([Everything(0)], Processes(), replicated=True) as taken:
         assert taken == 0
 
 

@@ -150,17 +150,17 @@ def pair_stack(
     having = [i for i, record in enumerate(run.records) if record.matrices is not None]
     matrix_of = read_matrix or read_one(run)
 
-    def pair_at(position: int) -> dict[Metric, NDArray[np.float32]] | None:
+    def pair_at(position: int) -> _Pairs | None:
         return _matrices(matrix_of, run.records[position], view)
 
     last = next((pair for i in reversed(having) if (pair := pair_at(i))), None)
     if last is None:
         return None
-    chosen = worst_classes(last["directional_cdnv"], max_classes)
+    worst = worst_classes(last.matrices["directional_cdnv"], max_classes)
+    chosen = [last.classes[k] for k in worst]
     keep = max(2, max_values // (2 * len(chosen) ** 2))
-    kept = np.ix_(chosen, chosen)
     read = {
-        i: {metric: matrix[kept] for metric, matrix in pair.items()}
+        i: {metric: pair.among(chosen, metric) for metric in METRICS}
         for i in thinned(having, keep)
         if (pair := pair_at(i))
     }
@@ -173,15 +173,35 @@ def pair_stack(
     return PairStack(tuple(read), tuple(chosen), codes, bounds)
 
 
-def _matrices(
-    read_matrix: ReadMatrix, record: Record, view: View
-) -> dict[Metric, NDArray[np.float32]] | None:
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs that one record holds: of all classes, or of the worst of many."""
+
+    classes: list[int]  # [K] in rising order
+    matrices: dict[Metric, NDArray[np.float32]]  # each [K, K]
+
+    def among(self, chosen: list[int], metric: Metric) -> NDArray[np.float32]:
+        """The pairs of the chosen classes, nan where the record lacks one of them."""
+        place = {c: k for k, c in enumerate(self.classes)}
+        there = [k for k, c in enumerate(chosen) if c in place]
+        own = [place[chosen[k]] for k in there]
+        out = np.full((len(chosen), len(chosen)), np.nan, dtype=np.float32)
+        out[np.ix_(there, there)] = self.matrices[metric][np.ix_(own, own)]
+        return out
+
+
+def _matrices(read_matrix: ReadMatrix, record: Record, view: View) -> _Pairs | None:
     prefix = f"{view.encoder}/{view.task}"
-    found = {metric: read_matrix(record, f"{prefix}/{metric}") for metric in METRICS}
-    shape = (len(view.classes), len(view.classes))
-    if any(matrix is None or matrix.shape != shape for matrix in found.values()):
+    classes, suffix = list(range(len(view.classes))), ""
+    kept = read_matrix(record, f"{prefix}/worst_classes")
+    if kept is not None:
+        classes, suffix = [int(c) for c in kept.ravel()], "_worst_classes"
+    found = {metric: read_matrix(record, f"{prefix}/{metric}{suffix}") for metric in METRICS}
+    shape = (len(classes), len(classes))
+    named = set(classes) <= set(range(len(view.classes)))
+    if not named or any(matrix is None or matrix.shape != shape for matrix in found.values()):
         return None
-    return {metric: matrix for metric, matrix in found.items() if matrix is not None}
+    return _Pairs(classes, {m: matrix for m, matrix in found.items() if matrix is not None})
 
 
 def worst_classes(matrix: NDArray[np.floating], count: int) -> list[int]:

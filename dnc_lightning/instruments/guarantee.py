@@ -1,0 +1,115 @@
+"""What new samples will err at most, and the labels that an error takes."""
+
+from __future__ import annotations
+
+import math
+
+from dnc_lightning.functional.guarantee import block_errors, error_guarantee
+from dnc_lightning.functional.needed import LabelsNeeded, labels_needed
+from dnc_lightning.functional.summary import TARGET_ERROR
+from dnc_lightning.probe.bench import Bench
+from dnc_lightning.probe.instrument import Found
+from dnc_lightning.series import CHANCE, Reference, Series
+
+CONFIDENCE = 0.95
+"""Of each guarantee on its own, and of the labels that are guaranteed to be enough."""
+
+
+def _labels(key: str, title: str, meaning: str) -> Series:
+    return Series(
+        key=f"labels_needed/{key}",
+        title=title,
+        meaning=f"{meaning} an error of {TARGET_ERROR}; nan where none of the shots is enough",
+        group="Labels needed",
+        unit="labels per class",
+        low=1.0,
+        direction="lower",
+        scale="log",
+        role="measured" if key.startswith("measured") else "bound",
+        thorough=True,
+    )
+
+
+class Guarantee:
+    """Holds for the population whatever the features are, for each probe and m on its own."""
+
+    name = "guarantee"
+    series = (
+        Series(
+            key="guarantee/{m}",
+            title="Guaranteed error",
+            meaning=f"error on new samples that is exceeded with a probability of at most "
+            f"{1 - CONFIDENCE:.0%}, if the encoder was not trained on the probe's",
+            group="Few-shot error",
+            low=0.0,
+            high=1.0,
+            direction="lower",
+            scale="log",
+            references=(Reference("chance", CHANCE),),
+            role="bound",
+            thorough=True,
+            queries=True,
+        ),
+        _labels("measured", "Labels needed, measured", "interpolated between shots, for"),
+        _labels("measured_low", "Labels needed, low end", "lower end of the 95 % interval, for"),
+        _labels("measured_high", "Labels needed, high end", "upper end of the 95 % interval, for"),
+        _labels("guaranteed", "Labels needed, guaranteed", "with 95 % confidence, for"),
+        Series(
+            key="labels_needed/more_samples",
+            title="Samples until guaranteed",
+            meaning="further probe samples per class that a guarantee of an error of "
+            f"{TARGET_ERROR} may be expected to take; nan where the measured error is above it",
+            group="Labels needed",
+            unit="samples per class",
+            low=0.0,
+            direction="lower",
+            thorough=True,
+        ),
+    )
+
+    def measure(self, bench: Bench) -> Found:
+        """Cut the probe into blocks, once for all numbers of shots that leave a query."""
+        shots = [m for m in bench.settings.shots if f"guarantee/{m}" in bench.wanted]
+        if not bench.thorough or not shots:
+            return Found()
+        errors = block_errors(
+            bench.features,
+            bench.labels,
+            shots=shots,
+            ways=bench.settings.ways,
+            shard=bench.shard,
+        )
+        blocks = dict(zip(shots, errors, strict=True))
+        needed = labels_needed(
+            blocks, TARGET_ERROR, confidence=CONFIDENCE, samples=min(bench.counts)
+        )
+        bounds = {
+            f"guarantee/{m}": float(error_guarantee(e, CONFIDENCE)) for m, e in blocks.items()
+        }
+        return Found(bounds | _numbers(needed), notes=_advice(needed))
+
+
+def _numbers(needed: LabelsNeeded) -> dict[str, float]:
+    values = {
+        "measured": needed.measured,
+        "measured_low": needed.measured_low,
+        "measured_high": needed.measured_high,
+        "guaranteed": needed.guaranteed,
+        "more_samples": needed.more_samples,
+    }
+    return {
+        f"labels_needed/{key}": math.nan if value is None else float(value)
+        for key, value in values.items()
+    }
+
+
+def _advice(needed: LabelsNeeded) -> list[str]:
+    if not needed.more_samples:
+        return []
+    return [
+        f"An error of {TARGET_ERROR} is not guaranteed for new data at any number of shots: with "
+        f"about {needed.more_samples} more samples per class in the probe it may be expected to be."
+    ]
+
+
+INSTRUMENT = Guarantee()
