@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
@@ -140,7 +141,7 @@ def ncc_errors(
                 left &= _marked(last, len(points), device)
             ends = [0, *(shots[s] for s in order)]
             new = [places[:, :, a:b].to(device) for a, b in pairwise(ends)]
-            totals = reduce(torch.stack([_sums(points, part) for part in new])).cumsum_(0)
+            totals = reduce(_sums(points, new)).cumsum_(0)
             for s, part, total in zip(order, new, totals, strict=True):
                 left &= ~_marked(part, len(points), device)
                 error = rounding(features.dtype)
@@ -161,21 +162,22 @@ def _marked(places: Tensor, samples: int, device: torch.device) -> Tensor:
     return out.scatter_(1, places.flatten(1).to(device), True)[:, :samples]
 
 
-def _sums(points: Points, places: Tensor) -> Tensor:
-    """Sums of the samples in places [E, C, k] around the offset, [E, C, D]."""
-    flat, dim = places.flatten(0, 1), len(points.offset)
-    out = points.offset.new_zeros(len(flat), dim)
-    height = max(1, CHUNK_ELEMENTS // max(1, flat.shape[1] * dim))
-    for begin in range(0, len(flat), height):
-        some = slice(begin, begin + height)
-        here = flat[some] < len(points)
-        taken = points.take(flat[some][here]).exact
-        if not bool(here.all()):  # the others are on other processes
-            padded = taken.new_zeros(*here.shape, dim)
-            padded[here] = taken
-            taken = padded
-        out[some] = taken.view(*here.shape, dim).sum(1)
-    return out.view(*places.shape[:2], dim)
+def _sums(points: Points, parts: Sequence[Tensor]) -> Tensor:
+    """Sums around the offset of the samples in S places [E, C, k], [S, E, C, D]."""
+    samples, dim = points.features.shape
+    out = points.offset.new_zeros(len(parts), *parts[0].shape[:2], dim)
+    width = max(1, CHUNK_ELEMENTS // (samples + 1))
+    for begin in range(0, dim, width):
+        columns = slice(begin, begin + width)
+        # The last row stands for samples of other processes.
+        table = F.pad(
+            Points(points.features[:, columns], points.offset[columns]).exact, (0, 0, 0, 1)
+        )
+        for sums, places in zip(out, parts, strict=True):
+            if places.shape[2]:
+                found = F.embedding_bag(places.flatten(0, 1), table, mode="sum")
+                sums[..., columns] = found.view(*places.shape[:2], -1)
+    return out
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def attributes_of(module: nn.Module) -> Callable[[], None]:
                 # TorchScript has a mapping of its own, whose entries are fixed.
                 if isinstance(value, dict) and not (sharded and name == "_parameters"):
                     containers[id(value)] = (value, _entries(value))
-            else:
+            elif type(value) not in _CONSTANTS:
                 _keep(value, tensors, states, containers)
 
     def put_back() -> None:
@@ -147,6 +147,8 @@ def _is_writable(tensor: Tensor) -> bool:
 
 
 def _rebind(now: dict[str, Any], before: dict[str, Any], *, tensors: bool) -> None:
+    if list(now) == list(before) and all(map(is_, now.values(), before.values())):
+        return
     for name in before.keys() | now.keys():
         value, old = now.get(name, _ABSENT), before.get(name, _ABSENT)
         if value is old or (isinstance(value, Tensor) and not tensors):
@@ -158,12 +160,16 @@ def _rebind(now: dict[str, Any], before: dict[str, Any], *, tensors: bool) -> No
 
 
 def _entries(container: Any) -> list[Any]:
+    if not container:  # as most are, of hooks
+        return []
     if isinstance(container, dict):
         return [*container.keys(), *container.values()]
     return list(container)
 
 
 def _refill(container: Any, entries: list[Any]) -> None:
+    if not container and not entries:
+        return
     now = _entries(container)
     if len(now) == len(entries) and all(map(is_, now, entries)):
         return

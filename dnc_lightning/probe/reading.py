@@ -39,8 +39,12 @@ CHUNK = 32
 SHARED_BYTES = 48 << 20
 """Shared memory that images on the way from all workers may take: containers have 64 MB."""
 
-TIMEOUT = 300.0
-"""Seconds without an image from the workers until this process goes on without them."""
+PATIENCE = 30.0
+"""Seconds without an image from the workers, and `SLOWER` times those that it would take this
+process, until it goes on without them. Torch tells of a killed worker at once, unless what came
+later, such as a Trainer's end, has put back the signal handlers of before."""
+
+SLOWER = 20.0
 
 
 @dataclass
@@ -114,18 +118,19 @@ class Reader:
         size = max([image.nbytes for image in tried if isinstance(image, Tensor)], default=1)
         known = [one.numpy() for one in tried if isinstance(one, Tensor)]
         chunk_size = SHARED_BYTES // (3 * self.workers * size)  # a worker makes one, two wait
+        chunk = min(max(chunk_size, 1), CHUNK)
         try:
             loader = DataLoader(
                 _Rows(self.read, positions, known),
-                batch_size=min(max(chunk_size, 1), CHUNK),
+                batch_size=chunk,
                 num_workers=self.workers,
                 collate_fn=_as_it_is,
-                timeout=TIMEOUT,
+                timeout=PATIENCE + SLOWER * chunk * self.seconds_each,
                 generator=torch.Generator(),  # else it draws from the state that training uses
             )
             row = 0
-            for chunk in loader:
-                for image in _unpacked(*chunk):
+            for packed in loader:
+                for image in _unpacked(*packed):
                     if row >= len(tried):
                         yield image
                     elif not _equal(image, tried[row]):

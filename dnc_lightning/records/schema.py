@@ -210,7 +210,7 @@ HEADER = fields(
         "name": text,
         "model": maybe(text),
         "encoders": listed(text, _encoders),
-        "tasks": named(listed(label, _classes), _tasks),
+        "tasks": named(maybe(listed(label, _classes)), _tasks),
         "prefixes": named(named(text, _tasks), _encoders),
         "probe": fields(
             {
@@ -223,7 +223,7 @@ HEADER = fields(
         "pooling": maybe(text),
         "normalize": maybe(flag),
         "precision": maybe(text),
-        "shots": listed(whole(1), 256),
+        "shots": maybe(listed(whole(1), 256)),
         "ways": maybe(whole(2)),
         "target_error": maybe(number),
         "steps": text,

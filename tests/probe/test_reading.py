@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data._utils import signal_handling
 
 from dnc_lightning import ProbeSet
 from dnc_lightning.probe import bank as bank_module
@@ -155,14 +156,23 @@ def test_an_error_in_a_worker_is_that_of_this_process(folder: Path) -> None:
     assert place not in left
 
 
-def test_a_worker_that_is_killed_is_done_without(folder: Path) -> None:
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_worker_that_is_killed_is_done_without(
+    folder: Path, handled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def die(image: Tensor, index: int) -> Tensor:
         if index == 17 and parent_process() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return image
 
     probe = ProbeSet(Wrapped(folder, die), 12)
+    monkeypatch.setattr(reading, "PATIENCE", 3.0)
+    before = signal.getsignal(signal.SIGCHLD)
+    if not handled:  # as after a fit, whose Trainer puts back the handlers that it found
+        monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", True)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     bank = read(probe, 2)
+    signal.signal(signal.SIGCHLD, before)
     assert torch.equal(pixels(bank), pixels(read(probe, 0)))
     (note,) = bank.loading.notes
     assert "read without the 2 workers: RuntimeError" in note
@@ -176,7 +186,7 @@ def test_a_worker_that_hangs_is_done_without(folder: Path, monkeypatch: pytest.M
             threading.Event().wait(60)
         return image
 
-    monkeypatch.setattr(reading, "TIMEOUT", 3.0)
+    monkeypatch.setattr(reading, "PATIENCE", 3.0)
     bank = read(ProbeSet(Wrapped(folder, hang), 12), 1)
     assert len(pixels(bank)) == 24
     (note,) = bank.loading.notes

@@ -97,7 +97,7 @@ def test_hundreds_of_damaged_folders_never_trace_back(
         ({"tasks": {"label": 5}}, "tasks.label: expected a list"),
         ({"prefixes": {"student": {"colour": None}}}, "prefixes.student.colour: expected a text"),
         ({"shots": [1, "one"]}, r"shots\[1\]: expected a whole number.*got 'one'"),
-        ({"shots": None}, "shots: expected a list"),
+        ({"shots": 5}, "shots: expected a list"),
         ({"ways": 1}, "ways: expected a whole number from 2"),
         ({"probe": {"size": "9"}}, "probe.size: expected a whole number"),
         ({"world_size": 10**30}, "world_size.*got a huge number"),
