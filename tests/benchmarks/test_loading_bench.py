@@ -23,11 +23,11 @@ NORMALIZE = [T.ToTensor(), T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photographs(tmp_path_factory.mktemp("photographs"), 10, 40, (300, 400))
+    return photographs(tmp_path_factory.mktemp("photographs"), 10, 200, (300, 400))
 
 
 def read(folder: Path, transform: Callable[..., object], workers: int = 0) -> ImageBank:
-    probe = ProbeSet(ImageFolder(str(folder)), per_class=40, transform=transform)
+    probe = ProbeSet(ImageFolder(str(folder)), per_class=200, transform=transform)
     device, loading = torch.device("cpu"), Loading(workers)
     return ImageBank.build(probe.image, range(len(probe)), device, progress=False, loading=loading)
 
