@@ -332,3 +332,11 @@ def test_the_page_holds_the_numbers_of_every_view_in_little_space(make_run: Make
             last = list(opened(pages[0]["training"]))[-1]
             assert last == json.loads(json.dumps(plotly_spec(tightness_chart(numbers, 4))))
     assert sizes[0] - sizes[1] < 2.5e6
+
+
+def test_the_axis_of_shots_reaches_from_the_least_to_the_most(make_run: MakeRun) -> None:
+    numbers = read(make_run(records=3))
+    assert numbers is not None
+    axis = plotly_spec(shots_charts(numbers)[-1])["layout"]["xaxis"]
+    assert 10 ** axis["range"][0] < numbers.shots[0] < numbers.shots[-1] < 10 ** axis["range"][1]
+    assert axis["tickvals"][-1] > 10

@@ -249,13 +249,13 @@ def _vertical(chart: Chart) -> dict[str, Any]:
 
 
 def _horizontal(chart: Chart) -> dict[str, Any]:
+    drawn = sorted({place for line in chart.lines for place in line.x})
     if chart.x.scale == "steps":
-        places = sorted({place for line in chart.lines for place in line.x})
-        steps = [round(place) - 1 for place in places]
+        steps = [round(place) - 1 for place in drawn]
         return step_axis(steps, chart.labels[: len(steps)])
     if chart.x.scale == "names":
         return name_ticks(chart.labels) | {"range": [-0.5, len(chart.labels) - 0.5]}
-    places = list(map(float, chart.labels)) or [1.0, 10.0]
+    places = list(map(float, chart.labels)) or drawn or [1.0, 10.0]
     low, high = math.log10(places[0]), math.log10(places[-1])
     pad = max(0.05 * (high - low), 0.04)
     return {
