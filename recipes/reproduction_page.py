@@ -13,6 +13,17 @@ SHOTS = (5, 50)
 SHOWN = ("simclr", "vicreg")
 """Methods in the picture of the angles."""
 
+BOUNDED = "simclr"
+"""Method whose error is set beside every bound on it."""
+
+BOUNDS = {
+    "few_shot_error": "measured",
+    "certificate": "certificate",
+    "joint": "joint",
+    "theorem_4_1": "Theorem 4.1",
+    "luthra_2025": "2025",
+}
+
 TRAINED_ON = {"factors": "shape", "fashion": "label"}
 """The only task whose labels the supervised baseline sees."""
 
@@ -66,7 +77,7 @@ def write_page(outcomes: Sequence[Outcome], folder: Path) -> Path:
             lines += [*_summary(mine), "", *_verdicts(mine), "", *_errors(mine), ""]
             lines += _seeds(every)
             if len(mine[0].tasks) > 1:
-                lines += [*_by_task(mine), "", *_orthogonality(mine), ""]
+                lines += [*_by_task(mine), "", *_bounds(mine), *_orthogonality(mine), ""]
                 pair = [outcome for outcome in mine if outcome.method in SHOWN and outcome.cosines]
                 if pair:
                     draw_angles(pair, pictures / f"{data}-angles.png")
@@ -201,6 +212,25 @@ def _by_task(outcomes: Sequence[Outcome]) -> list[str]:
 
     head = ["method", "task", "CDNV", "directional CDNV", "ratio of falls"]
     return _table(head + [f"error, m = {m}" for m in SHOTS], rows())
+
+
+def _bounds(outcomes: Sequence[Outcome]) -> list[str]:
+    """Set every bound beside the measured error, for one method."""
+    found = [outcome for outcome in outcomes if outcome.method == BOUNDED]
+    rows = [
+        [task, str(m), *(_fell(outcome.ends(f"{task}/{key}/{m}")) for key in BOUNDS)]
+        for outcome in found
+        for task in outcome.tasks
+        for m in SHOTS
+    ]
+    if not rows:
+        return []
+    text = (
+        f"Error of the nearest class centre with m labels per class for {METHODS[BOUNDED]}, and "
+        "what bounds it. *Certificate* and *joint* are this project's ([theory](theory.md)), "
+        "*Theorem 4.1* is the paper's, *2025* its predecessor's. Values above 1 say nothing."
+    )
+    return [text, "", *_table(["task", "m", *BOUNDS.values()], iter(rows)), ""]
 
 
 def _seeds(outcomes: Sequence[Outcome]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The table of metric keys in README, made from the declarations."""
+"""The table of metric keys in docs/keys.md, made from the declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README says about speed. Run by `make bench`."""
+"""What docs/measurements.md says about speed. Run by `make bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a declaration: its keys, its reference lines, README's table."""
+"""What follows from a declaration: its keys, its reference lines, the table of keys."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_a_reference_is_a_number_or_a_key(value: Any) -> None:
         Reference("chance", value)
 
 
-def test_the_table_of_keys_in_readme_is_made_from_the_declarations() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_table_of_keys_in_the_docs_is_made_from_the_declarations() -> None:
+    text = (ROOT / "docs" / "keys.md").read_text()
     made = text.partition(BEGIN)[2].partition(END)[0]
     assert made.strip() == table(), "run python -m dnc_lightning.instruments and paste its output"
     printed = subprocess.run(

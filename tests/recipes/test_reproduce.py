@@ -67,6 +67,8 @@ def test_the_page_holds_the_numbers_and_the_verdicts(tmp_path):
     assert "DINO (student) does not show it at this scale: CDNV fell 2.0 times further." in text
     assert "| SimCLR | 100 (30 s) | 20 → 4.47 | 4.5x | 2 → 0.0707 | 28.3x | **6.3** |" in text
     assert "| SimCLR | colour | 8 → 4 | 1 → 0.05 | 10.0 | 0.5 → 0.4 | 0.5 → 0.4 |" in text
+    assert "| task | m | measured | certificate | joint | Theorem 4.1 | 2025 |" in text
+    assert "| colour | 5 | 0.5 → 0.4 | " in text
     assert "| SimCLR | 0.6 → 0.1 | 0.080 | 1.25 | 0.6 → 0.1 (bound 0.50) |" in text
     assert "baseline saw the labels of 'label': there CDNV fell 3.0x and directional" in text
     assert text.count("supervised baseline saw") == 1
