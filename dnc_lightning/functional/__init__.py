@@ -21,6 +21,7 @@ from dnc_lightning.functional.collapse import (
     pair_median,
     resolved_pairs,
 )
+from dnc_lightning.functional.conditional import conditional_certificate
 from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
 from dnc_lightning.functional.dispersion import (
     Norms,
@@ -83,6 +84,7 @@ __all__ = [
     "class_geometry",
     "coarsen",
     "collapse_summary",
+    "conditional_certificate",
     "cramers_v",
     "dead_units",
     "debias",

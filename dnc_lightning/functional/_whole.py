@@ -37,6 +37,30 @@ def evenly_spaced(samples: int, most: int) -> Tensor:
     return torch.arange(number) * samples // max(number, 1)
 
 
+def thinned(features: Tensor, most: int, shard: Shard | None) -> tuple[Tensor, Shard | None]:
+    """Keep evenly spaced samples of the whole set where it holds more, each where it is.
+
+    Args:
+        features: [n, D] of this process.
+        most: Samples to keep, of all processes together.
+        shard: Where the features stand in the whole set; None if they are it.
+
+    Returns:
+        Features [k, D] of this process, and where they stand among those that are kept.
+    """
+    samples = len(features) if shard is None else len(shard.labels)
+    if samples <= most:
+        return features, shard
+    places = evenly_spaced(samples, most)
+    if shard is None:
+        return features[places.to(features.device)], None
+    at = torch.full((samples,), -1)
+    at[places] = torch.arange(most)
+    here = at[shard.rows.cpu()]
+    kept = features[(here >= 0).to(features.device)]
+    return kept, Shard(shard.labels[places.to(shard.labels.device)], here[here >= 0], shard.reduce)
+
+
 def chosen(features: Tensor, places: Tensor, shard: Shard | None) -> Tensor:
     """Gather some features of all processes, bit for bit.
 

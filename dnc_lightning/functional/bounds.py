@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -198,10 +198,24 @@ def shots_needed(
                 found |= few_shot_bounds(geometry, m, name, ways=ways) <= target_error
         return found
 
+    batch = 1 if kind == "joint" else max(1, BATCH_ENTRIES // geometry.num_classes**2)
+    return least_shots(enough, batch)
+
+
+def least_shots(enough: Callable[[Sequence[int]], Tensor], batch: int = 1) -> int | None:
+    """Search for the least number of shots that is enough, see `shots_needed`.
+
+    Args:
+        enough: Whether each of several numbers is, bool [S].
+        batch: Numbers to ask for at once.
+
+    Returns:
+        None where even `MOST_SHOTS` are not.
+    """
+
     def holds(m: int) -> bool:
         return bool(enough([m])[0])
 
-    batch = 1 if kind == "joint" else max(1, BATCH_ENTRIES // geometry.num_classes**2)
     for begin in range(1, LINEAR_SEARCH + 1, batch):
         few = range(begin, min(begin + batch, LINEAR_SEARCH + 1))
         hits = enough(few).nonzero()

@@ -67,9 +67,9 @@ def uniformity(features: Tensor, *, shard: Shard | None = None) -> Tensor:
     with exact_arithmetic(features.device):
         direction = unit_rows(chosen(features, places, shard))
         square = direction.square().sum(1)
-        distance2 = (square[:, None] + square - 2 * direction @ direction.T).clamp(min=0)
-        pairs = (-2 * distance2).exp().fill_diagonal_(0).sum(dtype=wide(features.device))
-        return (pairs / (number * (number - 1))).log()
+        pairs = (direction @ direction.T).mul_(-2).add_(square[:, None]).add_(square)
+        pairs.clamp_(min=0).mul_(-2).exp_().fill_diagonal_(0)
+        return (pairs.sum(dtype=wide(features.device)) / (number * (number - 1))).log()
 
 
 def sphere_uniformity(dim: int) -> float:

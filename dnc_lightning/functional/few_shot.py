@@ -18,7 +18,7 @@ from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
 CHUNK_ELEMENTS = 2**24
 """Scores of samples against centres that are held at once, 64 MB in float32."""
 
-MOST_SCORES = 2**21
+MOST_SCORES = 2**20
 """Scores of an episode beyond which it classifies some of each class's remaining samples only."""
 
 
@@ -45,7 +45,7 @@ def ncc_error(
     Each episode draws `shots` samples of each of its classes without replacement, classifies all
     remaining samples of these classes by the nearest mean, and averages over classes. With C
     classes it classifies at most `MOST_SCORES` / C^2 samples of each, drawn anew, and one at least:
-    a part from about 200 classes of 50 on, as a thousand classes say enough with fewer of each.
+    a part from about 150 classes of 50 on, as a thousand classes say enough with fewer of each.
     The mean is unbiased either way, and its standard error knows of the drawing. A sample that
     is equally near to k means, within the rounding of the arithmetic, counts as a uniform guess
     among them, an error of 1 - 1/k; so a constant encoder errs 1 - 1/ways.

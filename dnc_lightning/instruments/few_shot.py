@@ -18,7 +18,7 @@ EPISODES = 10
 """Few-shot episodes of a probe; each classifies all samples but its supports."""
 
 JOINT_CLASSES = 32
-"""Most classes of a task whose joint certificate a probe computes."""
+"""Most classes of a task whose joint and conditional certificates a probe computes."""
 
 _series = partial(Series, group="Few-shot error", low=0.0, direction="lower")
 _error = partial(_series, scale="log", references=(Reference("chance", CHANCE),))
@@ -69,6 +69,15 @@ class FewShot:
             thorough=True,
             most_classes=JOINT_CLASSES,
         ),
+        _error(
+            "conditional/{m}",
+            "Conditional certificate, m={m}",
+            "the certificate of every query on its own: sharper for many shots",
+            high=1.0,
+            role="conditional",
+            thorough=True,
+            most_classes=JOINT_CLASSES,
+        ),
         *(
             _error(
                 f"{key}/{{m}}",
@@ -105,6 +114,10 @@ class FewShot:
             if f"joint/{m}" in bench.wanted:
                 bound = few_shot_bound(geometry, m, kind="joint", ways=ways)
                 scalars[f"joint/{m}"] = bound if several else bound * torch.nan
+        conditional = [m for m in shots if f"conditional/{m}" in bench.wanted]
+        if conditional:
+            bounds = bench.query_margins.bound(conditional, ways)
+            scalars |= {f"conditional/{m}": b for m, b in zip(conditional, bounds, strict=True)}
         return Found(scalars | _measured(bench))
 
 

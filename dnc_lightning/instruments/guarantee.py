@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from dnc_lightning.functional.bounds import shots_needed
 from dnc_lightning.functional.guarantee import block_errors, error_guarantee
 from dnc_lightning.functional.needed import LabelsNeeded, labels_needed
 from dnc_lightning.functional.summary import TARGET_ERROR
+from dnc_lightning.instruments.few_shot import JOINT_CLASSES
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import CHANCE, Reference, Series
@@ -37,7 +39,7 @@ class Guarantee:
     series = (
         Series(
             key="guarantee/{m}",
-            title="Guaranteed error",
+            title="Guaranteed error, m={m}",
             meaning=f"error on new samples that is exceeded with a probability of at most "
             f"{1 - CONFIDENCE:.0%}, if the encoder was not trained on the probe's",
             group="Few-shot error",
@@ -46,7 +48,7 @@ class Guarantee:
             direction="lower",
             scale="log",
             references=(Reference("chance", CHANCE),),
-            role="bound",
+            role="guarantee",
             thorough=True,
             queries=True,
         ),
@@ -54,6 +56,12 @@ class Guarantee:
         _labels("measured_low", "Labels needed, low end", "lower end of the 95 % interval, for"),
         _labels("measured_high", "Labels needed, high end", "upper end of the 95 % interval, for"),
         _labels("guaranteed", "Labels needed, guaranteed", "with 95 % confidence, for"),
+        _labels(
+            "certified",
+            "Labels needed, certified",
+            "for the probe's own samples, by the certificate or, up to "
+            f"{JOINT_CLASSES} classes, the conditional one, for",
+        ),
         Series(
             key="labels_needed/more_samples",
             title="Samples until guaranteed",
@@ -81,12 +89,27 @@ class Guarantee:
         )
         blocks = dict(zip(shots, errors, strict=True))
         needed = labels_needed(
-            blocks, TARGET_ERROR, confidence=CONFIDENCE, samples=min(bench.counts)
+            blocks,
+            TARGET_ERROR,
+            confidence=CONFIDENCE,
+            certified=_certified(bench),
+            samples=min(bench.counts),
         )
         bounds = {
             f"guarantee/{m}": float(error_guarantee(e, CONFIDENCE)) for m, e in blocks.items()
         }
         return Found(bounds | _numbers(needed), notes=_advice(needed))
+
+
+def _certified(bench: Bench) -> int | None:
+    """The least number of shots of either certificate; None without a second sample of a class."""
+    if min(bench.counts) < 2:
+        return None
+    ways = bench.settings.ways
+    found = [shots_needed(bench.geometry, TARGET_ERROR, ways=ways)]
+    if len(bench.classes) <= JOINT_CLASSES:
+        found.append(bench.query_margins.shots_needed(TARGET_ERROR, ways))
+    return min((m for m in found if m is not None), default=None)
 
 
 def _numbers(needed: LabelsNeeded) -> dict[str, float]:
@@ -95,6 +118,7 @@ def _numbers(needed: LabelsNeeded) -> dict[str, float]:
         "measured_low": needed.measured_low,
         "measured_high": needed.measured_high,
         "guaranteed": needed.guaranteed,
+        "certified": needed.certified,
         "more_samples": needed.more_samples,
     }
     return {

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dnc_lightning.functional._whole import thinned
 from dnc_lightning.functional.dispersion import (
     UNIFORMITY_SAMPLES,
     dead_units,
@@ -29,6 +30,9 @@ from dnc_lightning.series import Reference, Series
 _RANK: dict[str, Any] = {"group": "Health", "unit": "dimensions", "low": 1.0, "scale": "log"}
 _NOISE = "as many vectors of white noise of that dimension"
 
+RANK_SAMPLES = 5000
+"""Samples that ranks and alpha-ReQ are of: all the probe has, or as many, evenly spaced."""
+
 
 def _of_noise(key: str) -> tuple[Reference, ...]:
     return (Reference("noise of the same size", f"{key}_noise"),)
@@ -43,7 +47,7 @@ class Health:
             key="rankme",
             title="RankMe",
             meaning="exponential of the entropy of the singular values of the features, uncentred "
-            "as published: a common offset lowers it",
+            f"as published: a common offset lowers it; of at most {RANK_SAMPLES} samples",
             direction="higher",
             references=_of_noise("rankme"),
             **_RANK,
@@ -135,9 +139,10 @@ class Health:
 
     def measure(self, bench: Bench) -> Found:
         """One spectrum, one pass over the norms, and the pairs of some samples."""
-        spectrum = feature_spectrum(bench.features, shard=bench.shard)
+        features, shard = thinned(bench.features, RANK_SAMPLES, bench.shard)
+        spectrum = feature_spectrum(features, shard=shard)
         norms = feature_norms(bench.features, shard=bench.shard)
-        samples, dim = sum(bench.counts), bench.features.shape[1]
+        samples, dim = min(sum(bench.counts), RANK_SAMPLES), bench.features.shape[1]
         noise = noise_eigenvalues(samples, dim)
         alpha = alpha_req(spectrum.centred)
         return Found(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional import ClassGeometry, Reduce, class_geometry, population_estimate
+from dnc_lightning.functional.conditional import QueryMargins
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.probe.labels import Task
@@ -102,6 +103,13 @@ class Bench:
                 joint=any(key.startswith("joint/") for key in self.wanted),
                 reduce=self.reduce,
             ),
+        )
+
+    @property
+    def query_margins(self) -> QueryMargins:
+        """Margins of every sample as a query; on every process of all samples."""
+        return self.once(
+            "query margins", lambda: QueryMargins.of(self.features, self.labels, self.shard)
         )
 
     @property

@@ -22,6 +22,7 @@ from dnc_lightning.reporting.compare.numbers import (
 )
 from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.page.further import reference_words
+from dnc_lightning.reporting.page.tiles import labels_words
 from dnc_lightning.reporting.read.facts import remarks
 from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.views import duration, views
@@ -65,8 +66,9 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
     title = f"\n[bold]{escape(plain(name or str(run.folder)))}[/]  [dim]{escape(_about(run))}[/]"
     console.print(title, soft_wrap=True)
     if run.records:
-        console.print(_table(_rows([numbers(run, view) for view in views(run)])))
-        for line in _across(run):
+        rows = [numbers(run, view) for view in views(run)]
+        console.print(_table(_rows(rows)))
+        for line in (*_labels_needed(rows), *_across(run)):
             console.print(f"  {escape(line)}")
         if found := further(run):
             console.print(_table(_further_rows(found)))
@@ -162,6 +164,18 @@ def _further_rows(found: Sequence[Further]) -> Iterator[Row]:
 
 def _further_row(*cells: str | Change) -> Row:
     return list(zip_longest(FURTHER, cells, fillvalue=""))
+
+
+def _labels_needed(rows: Sequence[Numbers]) -> Iterator[str]:
+    """Yield the labels that the target error takes, a line for each encoder and task."""
+    several = len({row.view.encoder for row in rows}) > 1
+    for row in rows:
+        if row.labels_needed is not None:
+            where = f"{row.view.encoder} · {row.view.task}" if several else row.view.task
+            measured, *others = labels_words(row.labels_needed)
+            yield f"labels per class for {row.target:.0%} error, {where}: {measured} " + "; ".join(
+                others
+            )
 
 
 def _across(run: Run) -> Iterator[str]:

@@ -44,6 +44,8 @@ LOOKS = {
     "few_shot_error": Look("Measured", "measured"),
     "certificate": Look("Certificate", "certificate", marker="square"),
     "joint": Look("Joint", "joint", "dashdot", "cross"),
+    "conditional": Look("Conditional", "conditional", "dashdot", "x"),
+    "guarantee": Look("Guaranteed", "guarantee", "solid", "triangle-down"),
     "theorem_4_1": Look("Theorem 4.1", "theorem_4_1", "dash", "diamond"),
     "luthra_2025": Look("2025 bound", "luthra_2025", "dot", "triangle-up"),
 }
@@ -63,6 +65,8 @@ class Theme:
     directional_cdnv: str
     certificate: str
     joint: str
+    conditional: str
+    guarantee: str
     theorem_4_1: str
     luthra_2025: str
     plain: str  # a series without a role of its own
@@ -99,6 +103,8 @@ LIGHT = Theme(
     directional_cdnv="#bf4a12",
     certificate="#00786b",
     joint="#004d45",
+    conditional="#3d7a1f",
+    guarantee="#b3263e",
     theorem_4_1="#a24bb8",
     luthra_2025="#80680a",
     plain="#5c469f",
@@ -131,6 +137,8 @@ DARK = Theme(
     directional_cdnv="#ff9d5c",
     certificate="#3fc9b0",
     joint="#22917f",
+    conditional="#8fce6a",
+    guarantee="#ff7d8f",
     theorem_4_1="#d79be8",
     luthra_2025="#c9ae4e",
     plain="#afa3e4",

@@ -19,6 +19,7 @@ from dnc_lightning.reporting.charts.few_shot import AT_PROBE, shots_charts, tigh
 from dnc_lightning.reporting.charts.values import Axis, Chart, Line, Rule
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.html import write_report
+from dnc_lightning.reporting.page.tiles import few_shot_tiles
 from dnc_lightning.reporting.read.few_shot import FewShot, few_shot
 from dnc_lightning.reporting.read.views import views
 from dnc_lightning.reporting.theme import DARK, LIGHT, Theme
@@ -62,6 +63,9 @@ def test_numbers_follow_the_records(make_run: MakeRun) -> None:
     assert (numbers.chance, numbers.target, numbers.asked) == (0.9, 0.1, True)
     assert numbers.steps.tolist() == [record.step for record in run.records]
     for name, values in numbers.values.items():
+        if not numbers.holds(name):
+            assert name in ("conditional", "guarantee")
+            continue
         at = [0, -1] if name == "joint" else slice(None)
         for column, m in enumerate(numbers.shots):
             np.testing.assert_array_equal(values[at, column], run.series(f"{LABEL}/{name}/{m}")[1])
@@ -137,7 +141,7 @@ def tightness_figure(numbers: FewShot, shots: int) -> Any:
 def test_the_chart_against_shots(make_run: MakeRun) -> None:
     numbers = found(make_run(records=6))
     chart = shots_charts(numbers)[2]
-    lines = dict(zip(AT_PROBE, chart.lines, strict=True))
+    lines = dict(zip(numbers.shown(AT_PROBE), chart.lines, strict=True))
     assert [line.name for line in chart.lines] == [
         "Certificate",
         "Joint",
@@ -222,11 +226,72 @@ def test_a_zero_lies_on_the_floor_and_huge_bounds_leave_room_for_small_ones(tmp_
     assert numbers is not None
     figure = shots_figure(numbers)
     low, high = figure.layout.yaxis.range
-    measured = figure.data[5]
+    measured = next(trace for trace in figure.data if trace.name == "Measured")
     assert measured.y[0] == pytest.approx(10**low, rel=1e-3)
     assert measured.text[0] == "0"
     assert -low / (high - low) > 0.45
     assert figure.layout.yaxis.ticktext[0] == "0.02"
+
+
+def test_the_guarantee_is_the_upper_edge_of_a_band_above_the_measured_error(
+    tmp_path: Path,
+) -> None:
+    ends = {"few_shot_error/1": 0.3, "few_shot_error/5": 0.1, "guarantee/1": 0.5}
+    numbers = written(
+        tmp_path, [ends | {"guarantee/5": 0.4}, {"few_shot_error/1": 0.2}, ends | {"joint/1": 0.6}]
+    )
+    assert numbers is not None
+    first, between, _ = shots_charts(numbers)
+    assert [line.name for line in first.lines][1:3] == ["Joint", "Guaranteed"]
+    line = first.lines[2]
+    assert (line.y, line.low, line.high) == ((0.5, 0.4), (0.3, 0.1), (0.5, 0.4))
+    assert np.isnan(between.lines[2].y).all()
+    assert [line.name for line in tightness_chart(numbers, 0).lines][1] == "Guaranteed"
+
+
+ANSWERS = {
+    "measured": 3.42,
+    "measured_low": 2.9,
+    "measured_high": 4.1,
+    "guaranteed": math.nan,
+    "certified": 187.0,
+    "more_samples": 1240.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "words"),
+    [
+        (
+            {},
+            "3.42",
+            "measured, 2.90 to 4.10 with 95 %; guaranteed for new data: none, before about 1,240 "
+            "more images a class in the probe; certified for the probe set: 187",
+        ),
+        (
+            {"guaranteed": 10.0, "more_samples": 0.0, "measured_high": math.nan},
+            "3.42",
+            "measured, from 2.90 with 95 %; guaranteed for new data: 10; certified for the probe "
+            "set: 187",
+        ),
+        (
+            {"measured": math.nan, "more_samples": math.nan, "certified": math.nan},
+            "none",
+            "measured: at no number of shots that was tried; guaranteed for new data: none; "
+            "certified for the probe set: none",
+        ),
+    ],
+)
+def test_three_answers_to_how_many_labels(
+    tmp_path: Path, changed: dict[str, float], value: str, words: str
+) -> None:
+    answers = {f"labels_needed/{name}": v for name, v in (ANSWERS | changed).items()}
+    scalars = {"certificate/5": 0.5, "shots_needed": math.nan}
+    numbers = written(tmp_path, [scalars | answers, scalars])
+    assert numbers is not None
+    tile = few_shot_tiles(numbers, 0)[1]
+    assert (tile["title"], tile["value"]) == ("Labels per class for 0.1 error", value)
+    assert tile["detail"] == [words]
 
 
 def test_the_scale_is_true_up_to_one_and_keeps_the_order_above(make_run: MakeRun) -> None:

@@ -20,7 +20,11 @@ function drawFewShot() {
   by("few-shot").hidden = !fewShot;
   if (!fewShot) return;
   setSlider("few-shot-step", fewShot);
-  by("few-shot-joint").hidden = document.querySelector("#few-shot th.joint").hidden = !fewShot.joint;
+  for (const [name, held] of Object.entries(fewShot.held)) {
+    document.querySelector(`#few-shot th.${name}`).hidden = !held;
+    const words = document.getElementById(`few-shot-${name}`);
+    if (words) words.hidden = !held;
+  }
   by("few-shot-band").hidden = by("few-shot-interval").hidden = !fewShot.interval;
   const at = place(fewShot.steps);
   const curve = opened(fewShot.curve, at);
@@ -36,8 +40,8 @@ function drawFewShot() {
 
 // The words of the lines: the measured error, which is drawn last, and the bounds.
 function drawFewShotTable(lines, at) {
-  const { shots, intervals, joint } = view().fewShot;
-  const bounds = lines.slice(0, -1).filter((_, k) => joint || k !== 1);
+  const { shots, intervals } = view().fewShot;
+  const bounds = lines.slice(0, -1);
   by("few-shot-rows").replaceChildren(...shots.map((m, column) => {
     const [value, error] = lines.at(-1).text[column].split(" ± ");
     const first = element("td", value);

@@ -18,7 +18,15 @@ from dnc_lightning.reporting.charts.values import (
     Values,
     place_of,
 )
-from dnc_lightning.reporting.read.few_shot import BOUNDS, JOINT, MEASURED, SERIES, FewShot, Series
+from dnc_lightning.reporting.read.few_shot import (
+    BOUNDS,
+    GUARANTEE,
+    MEASURED,
+    SERIES,
+    TRACKED,
+    FewShot,
+    Series,
+)
 from dnc_lightning.reporting.theme import LOOKS
 from dnc_lightning.reporting.words import bound_digits, error_words
 
@@ -26,7 +34,7 @@ ErrorAxis = tuple[Axis, tuple[float, float]]
 
 STANDARD_ERRORS = 2  # either way, of an error bar or band
 AT_PROBE: tuple[Series, ...] = (*BOUNDS, MEASURED)  # what is measured lies in front
-OVER_TRAINING: tuple[Series, ...] = tuple(name for name in AT_PROBE if name != JOINT)
+OVER_TRAINING = tuple(name for name in AT_PROBE if name in (*TRACKED, GUARANTEE))
 LARGEST_VACUOUS = 0.45  # of an axis' height, for bounds above 1
 LARGEST_SQUEEZE = 0.5
 LEAST, MOST = 1e-5, 1e9  # an axis reaches no further
@@ -46,15 +54,16 @@ def _at_probe(numbers: FewShot, at: int, axis: ErrorAxis) -> Chart:
     bars = tuple(STANDARD_ERRORS * np.nan_to_num(numbers.error_se[at]))
     lines = [
         _line(numbers, name, x, where, error=bars if name == MEASURED else None)
-        for name in AT_PROBE
+        for name in numbers.shown(AT_PROBE)
     ]
     return _chart(numbers, Axis(SHOTS_LABEL, "shots"), lines, axis)
 
 
 def tightness_chart(numbers: FewShot, column: int) -> Chart:
-    """Return error and bounds of one number of shots over training, without the joint one."""
+    """Return error and bounds of one number of shots over training."""
     where = (slice(None), column)
-    lines = [_line(numbers, name, place_of(numbers.steps), where) for name in OVER_TRAINING]
+    names, steps = numbers.shown(OVER_TRAINING), place_of(numbers.steps)
+    lines = [_line(numbers, name, steps, where) for name in names]
     axis = error_axis(numbers, slice(column, column + 1))
     return _chart(numbers, Axis(STEPS_LABEL, "steps"), lines, axis)
 
@@ -91,6 +100,8 @@ def _line(
         words = map(bound_digits, values)
         if name == "certificate":
             low, high = numbers.low[where], numbers.high[where]
+        if name == GUARANTEE:  # down to what was measured
+            low, high = numbers.values[MEASURED][where], values
     return Line(
         look.title,
         x,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.compare_runs import Method, Named
-from dnc_lightning.reporting.read.few_shot import Series, few_shot
+from dnc_lightning.reporting.read.few_shot import LabelsNeeded, Series, few_shot
 from dnc_lightning.reporting.read.views import AVERAGES, METRICS, View
 
 Values = NDArray[np.float64]
@@ -54,6 +54,7 @@ class Numbers:
     middle: int  # position in `shots` to show; -1 where there are none
     needed: float  # shots for the target error; nan where none suffice or none were asked for
     target: float
+    labels_needed: LabelsNeeded | None  # at the last probe that asked
 
     @property
     def ratio(self) -> float:
@@ -85,6 +86,7 @@ def numbers(run: Run, view: View, average: str = "mean") -> Numbers:
         middle=-1 if found is None else found.middle,
         needed=math.nan if found is None else float(found.needed[-1]),
         target=math.nan if found is None else found.target,
+        labels_needed=None if found is None else found.labels_needed,
     )
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dnc_lightning.records.archives import Archives, ReadMatrix
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.charts.collapse import collapse_chart
@@ -19,7 +21,7 @@ from dnc_lightning.reporting.page.book import book, frame
 from dnc_lightning.reporting.page.further import further_data
 from dnc_lightning.reporting.page.pairs import pairs_data
 from dnc_lightning.reporting.read.examples import named_classes, read_examples
-from dnc_lightning.reporting.read.few_shot import JOINT, MEASURED, FewShot, few_shot
+from dnc_lightning.reporting.read.few_shot import BOUNDS, MEASURED, FewShot, few_shot
 from dnc_lightning.reporting.read.tasks import TaskPairs, VarianceParts, task_pairs, variance_parts
 from dnc_lightning.reporting.read.views import (
     METRICS,
@@ -108,11 +110,11 @@ def _average_data(run: Run, view: View, average: str) -> dict[str, Any]:
 
 def _few_shot_data(numbers: FewShot) -> dict[str, Any]:
     columns = range(len(numbers.shots))
-    held = {"joint": numbers.values[JOINT], "interval": numbers.low}
     return {
         "shots": numbers.shots,
         "shown": numbers.shots[numbers.middle],
-        **{name: any(map(math.isfinite, table.ravel())) for name, table in held.items()},
+        "held": {name: name in numbers.shown(BOUNDS) for name in BOUNDS},
+        "interval": bool(np.isfinite(numbers.low).any()),
         "steps": numbers.steps.tolist(),
         "labels": numbers.labels,
         "intervals": [
@@ -135,7 +137,7 @@ def _latest_words(numbers: FewShot, column: int) -> str:
     latest = {name: table[-1, column] for name, table in numbers.values.items()}
     bounds = [
         f"{LOOKS[name].title} {bound_digits(latest[name])}"
-        for name in OVER_TRAINING
+        for name in numbers.shown(OVER_TRAINING)
         if name != MEASURED
     ]
     error = error_words(latest[MEASURED], numbers.error_se[-1, column])

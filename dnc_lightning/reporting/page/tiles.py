@@ -7,10 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from dnc_lightning.records.store import Run
-from dnc_lightning.reporting.read.few_shot import MEASURED, FewShot
+from dnc_lightning.reporting.read.few_shot import MEASURED, FewShot, LabelsNeeded
 from dnc_lightning.reporting.read.views import METRICS, Curves, View
 from dnc_lightning.reporting.theme import LOOKS
-from dnc_lightning.reporting.words import NONE, bound_digits, change, error_words, in_digits
+from dnc_lightning.reporting.words import (
+    NONE,
+    bound_digits,
+    change,
+    error_words,
+    in_digits,
+    number_words,
+)
 from dnc_lightning.series import Series
 
 AVERAGE_NOTES = {
@@ -84,6 +91,10 @@ def _error_tile(numbers: FewShot, column: int) -> dict[str, Any]:
 
 
 def _needed_tile(numbers: FewShot) -> dict[str, Any]:
+    if (found := numbers.labels_needed) is not None:
+        title = f"Labels per class for {numbers.target:.3g} error"
+        value, *detail = labels_words(found)
+        return tile(title, value, ["; ".join(detail)], key=MEASURED)
     goal, needed = f"a certified error of at most {numbers.target:.3g}", numbers.needed[-1]
     if not numbers.asked:
         value, words = NONE, "not recorded"
@@ -94,6 +105,26 @@ def _needed_tile(numbers: FewShot) -> dict[str, Any]:
     else:
         value, words = NONE, "undefined at the latest probe"
     return tile("Shots needed", value, [words], key="certificate")
+
+
+def labels_words(found: LabelsNeeded) -> list[str]:
+    """Return the three answers, measured first, and what would make the guarantee speak."""
+    low, high = number_words(found.measured_low), number_words(found.measured_high)
+    words = [number_words(found.measured) if math.isfinite(found.measured) else "none"]
+    if not math.isfinite(found.measured):
+        words.append("measured: at no number of shots that was tried")
+    elif math.isfinite(found.measured_high):
+        words.append(f"measured, {low} to {high} with 95 %" if low != high else "measured")
+    else:
+        words.append(f"measured, from {low} with 95 %")
+    words.append(f"guaranteed for new data: {_labels(found.guaranteed)}")
+    if found.more_samples > 0:
+        words[-1] += f", before about {found.more_samples:,.0f} more images a class in the probe"
+    return [*words, f"certified for the probe set: {_labels(found.certified)}"]
+
+
+def _labels(number: float) -> str:
+    return f"{number:,.0f}" if math.isfinite(number) else "none"
 
 
 def shots_words(m: int) -> str:

@@ -25,6 +25,8 @@ OLD = {
         _old("few_shot_error/{m}", "Measured error, m={m}", "measured", "Few-shot error"),
         _old("certificate/{m}", "Certificate, m={m}", "certificate", "Few-shot error"),
         _old("joint/{m}", "Joint certificate, m={m}", "joint", "Few-shot error"),
+        _old("conditional/{m}", "Conditional certificate", "conditional", "Few-shot error"),
+        _old("guarantee/{m}", "Guaranteed error", "guarantee", "Few-shot error"),
         _old("theorem_4_1/{m}", "Theorem 4.1, m={m}", "theorem_4_1", "Few-shot error"),
         _old("luthra_2025/{m}", "2025 bound, m={m}", "luthra_2025", "Few-shot error"),
         _old("{a}-{b}/abs_cos", "Mean |cos|, {a} and {b}", "measured", "Angles between tasks"),

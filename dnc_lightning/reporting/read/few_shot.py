@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -13,16 +14,38 @@ from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.read.views import View, moments, table, thinned
 from dnc_lightning.series import chance
 
-Series = Literal["few_shot_error", "certificate", "joint", "theorem_4_1", "luthra_2025"]
+Series = Literal[
+    "few_shot_error",
+    "certificate",
+    "joint",
+    "conditional",
+    "guarantee",
+    "theorem_4_1",
+    "luthra_2025",
+]
 
 MEASURED: Series = "few_shot_error"
-JOINT: Series = "joint"
-BOUNDS: tuple[Series, ...] = ("certificate", JOINT, "theorem_4_1", "luthra_2025")
+GUARANTEE: Series = "guarantee"
+ENDS: tuple[Series, ...] = ("joint", "conditional", GUARANTEE)
+"""What the first and last probe alone record."""
+BOUNDS: tuple[Series, ...] = ("certificate", *ENDS, "theorem_4_1", "luthra_2025")
 SERIES: tuple[Series, ...] = (MEASURED, *BOUNDS)
-TRACKED = tuple(name for name in SERIES if name != JOINT)
-"""What every probe records; the joint certificate is there at the first and last one alone."""
+TRACKED = tuple(name for name in SERIES if name not in ENDS)
+"""What every probe records."""
 ERROR_SE, LOW, HIGH = "few_shot_error_se", "certificate_low", "certificate_high"
 TARGET_ERROR = 0.1  # where the header names none
+
+
+@dataclass(frozen=True)
+class LabelsNeeded:
+    """Labels per class for the target error, at the last probe that asked; nan where none do."""
+
+    measured: float
+    measured_low: float  # of its 95 % interval
+    measured_high: float
+    guaranteed: float  # for new data, with 95 % confidence
+    certified: float  # for the probe's own samples
+    more_samples: float  # per class in the probe, until a guarantee may be expected
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,15 @@ class FewShot:
     high: NDArray[np.float64]  # [K, M]
     needed: NDArray[np.float64]  # [K] least shots for `target`, nan where none suffice
     asked: bool  # whether the last probe recorded `needed`
+    labels_needed: LabelsNeeded | None  # None where no probe asked
+
+    def holds(self, name: Series) -> bool:
+        """Whether some probe recorded a series."""
+        return bool(np.isfinite(self.values[name]).any())
+
+    def shown(self, names: Iterable[Series]) -> list[Series]:
+        """Return the names without those of the first and last probe that none recorded."""
+        return [name for name in names if name not in ENDS or self.holds(name)]
 
     @property
     def middle(self) -> int:
@@ -85,4 +117,14 @@ def few_shot(run: Run, view: View, *, max_probes: int) -> FewShot | None:
         high=by_shots(HIGH),
         needed=table(records, [needed])[:, 0],
         asked=needed in records[-1].scalars,
+        labels_needed=_labels_needed(run, f"{view.prefix}/labels_needed"),
     )
+
+
+def _labels_needed(run: Run, prefix: str) -> LabelsNeeded | None:
+    keys = {field.name: f"{prefix}/{field.name}" for field in fields(LabelsNeeded)}
+    for record in reversed(run.records):
+        if not record.scalars.keys().isdisjoint(keys.values()):
+            found = {name: record.scalars.get(key, math.nan) for name, key in keys.items()}
+            return LabelsNeeded(**found)
+    return None
