@@ -43,7 +43,7 @@ def _families() -> Iterator[Instrument]:
 
 BUILT_IN = {instrument.name: instrument for instrument in _families()}
 
-DEFAULT = ("collapse", "few_shot", "guarantee", "health", "orthogonality", "variance")
+DEFAULT = ("collapse", "few_shot", "guarantee", "orthogonality", "variance")
 """Names of what a probe measures that names nothing."""
 
 Given = str | Instrument | Metric

@@ -139,9 +139,9 @@ def test_the_first_points_are_calibrated_and_say_so(tmp_path: Path) -> None:
     key = "probe/label/directional_cdnv"
     for step in (0, 1, 32, 40):
         assert records[step].uncalibrated[key] != records[step].scalars[key]
-        assert "2 BatchNorm layers still hold their initial values" in records[step].notes[0]
+        assert any("2 BatchNorm layers still hold" in note for note in records[step].notes)
     assert records[60].uncalibrated == {}
-    assert records[60].notes == ()
+    assert not any("BatchNorm" in note for note in records[60].notes)
 
 
 def test_an_image_is_embedded_once(tmp_path: Path) -> None:

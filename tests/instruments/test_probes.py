@@ -77,7 +77,7 @@ def test_what_is_nan_has_its_reason() -> None:
 
 def test_what_costs_more_is_asked_for_by_name() -> None:
     assert [i.name for i in find_instruments(NEW)] == NEW
-    assert set(NEW) - set(DEFAULT) == {"knn", "linear"}
+    assert set(NEW) - set(DEFAULT) == {"health", "knn", "linear"}
 
 
 def test_a_fit_records_and_logs_all_of_them(tmp_path: Path) -> None:
