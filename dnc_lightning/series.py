@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 Direction = Literal["lower", "higher"]
 Scale = Literal["log", "linear"]
-Scope = Literal["task", "tasks", "probe"]
+Scope = Literal["task", "features", "tasks", "probe"]
 _ALLOWED = {
     "direction": (None, *get_args(Direction)),
     "scale": get_args(Scale),
@@ -80,8 +80,8 @@ class Series:
         thorough: Measured at the first and last probe alone.
         axes: Names of the axes of an array, such as ("class", "class") or ("shots",); empty for a
             number.
-        scope: "task": of one encoder and task; "tasks": of one encoder and all its tasks; "probe":
-            of the probe itself.
+        scope: "task": of one encoder and task; "features": of one encoder, whatever the labels;
+            "tasks": of one encoder and all its tasks; "probe": of the probe itself.
         queries: Needs a sample beyond the m labelled ones: given for the m below the number of
             samples of every class.
         most_classes: Of a task that it is given for; None for any number.

@@ -43,7 +43,7 @@ def _families() -> Iterator[Instrument]:
 
 BUILT_IN = {instrument.name: instrument for instrument in _families()}
 
-DEFAULT = ("collapse", "few_shot", "guarantee", "orthogonality", "variance")
+DEFAULT = ("collapse", "few_shot", "guarantee", "health", "orthogonality", "variance")
 """Names of what a probe measures that names nothing."""
 
 Given = str | Instrument | Metric
@@ -138,10 +138,10 @@ def _check_declaration(instrument: Instrument) -> None:
             f"series of instrument {name!r} must be of Series, at least one: got {series}."
         )
     scopes = sorted({one.scope for one in series})
-    if scopes not in (["task"], ["tasks"]):
+    if scopes not in (["task"], ["features"], ["tasks"]):
         raise ValueError(
-            f'all series of instrument {name!r} must have the scope "task", or all "tasks": got '
-            f"{', '.join(scopes)}. Make two instruments."
+            f'all series of instrument {name!r} must have the scope "task", all "features" or all '
+            f'"tasks": got {", ".join(scopes)}. Make two instruments.'
         )
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dnc_lightning.instruments._catalogue import BUILT_IN, declared
+from dnc_lightning.probe.labels import ACROSS, FEATURES
 from dnc_lightning.series import Series
 
-PREFIXES = {"task": "{p}", "tasks": "{name}/orthogonality", "probe": "{name}"}
+PREFIXES = {
+    "task": "{p}",
+    "features": f"{{name}}/{FEATURES}",
+    "tasks": f"{{name}}/{ACROSS}",
+    "probe": "{name}",
+}
 """Scope -> what stands before its keys."""
 
-FOLDERS = {"task": "{encoder}/{task}", "tasks": "{encoder}/orthogonality"}
+FOLDERS = {
+    "task": "{encoder}/{task}",
+    "features": f"{{encoder}}/{FEATURES}",
+    "tasks": f"{{encoder}}/{ACROSS}",
+}
 """Scope -> what stands before the names of its arrays in the records."""
 
 ESCAPED = r"\|"

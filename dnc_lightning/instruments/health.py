@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
-
-from torch import Tensor
 
 from dnc_lightning.functional._whole import thinned
 from dnc_lightning.functional.dispersion import (
@@ -27,7 +26,8 @@ from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import Reference, Series
 
-_RANK: dict[str, Any] = {"group": "Health", "unit": "dimensions", "low": 1.0, "scale": "log"}
+_health = partial(Series, group="Health", scope="features")
+_RANK: dict[str, Any] = {"unit": "dimensions", "low": 1.0, "scale": "log"}
 _NOISE = "as many vectors of white noise of that dimension"
 
 RANK_SAMPLES = 5000
@@ -43,7 +43,7 @@ class Health:
 
     name = "health"
     series = (
-        Series(
+        _health(
             key="rankme",
             title="RankMe",
             meaning="exponential of the entropy of the singular values of the features, uncentred "
@@ -52,7 +52,7 @@ class Health:
             references=_of_noise("rankme"),
             **_RANK,
         ),
-        Series(
+        _health(
             key="rankme_centred",
             title="RankMe, centred",
             meaning="the same of the features minus their mean",
@@ -60,7 +60,7 @@ class Health:
             references=_of_noise("rankme"),
             **_RANK,
         ),
-        Series(
+        _health(
             key="effective_rank",
             title="Effective rank",
             meaning="exponential of the entropy of the eigenvalues of the covariance, centred",
@@ -68,71 +68,64 @@ class Health:
             references=_of_noise("effective_rank"),
             **_RANK,
         ),
-        Series(
+        _health(
             key="alpha_req",
             title="alpha-ReQ",
             meaning="exponent of the decay of the covariance's eigenvalues of rank {} to {}; said "
             "to be best near 1; nan where there are fewer".format(*ALPHA_RANKS),
-            group="Health",
             references=_of_noise("alpha_req"),
         ),
-        Series(
+        _health(
             key="uniformity",
             title="Uniformity",
             meaning="log of the mean of exp(-2 d^2) over pairs of directions, of at most "
             f"{UNIFORMITY_SAMPLES} samples: 0 where all are one",
-            group="Health",
             high=0.0,
             direction="lower",
             references=(Reference("the whole sphere", "uniformity_noise"),),
         ),
-        Series(
+        _health(
             key="dead_units",
             title="Dead units",
             meaning="share of the dimensions that are the same for all samples",
-            group="Health",
             low=0.0,
             high=1.0,
             direction="lower",
         ),
-        Series(
+        _health(
             key="norm",
             title="Norm of the features",
             meaning="mean over samples, as the probe normalises them or not",
-            group="Health",
             unit="length",
             low=0.0,
         ),
-        Series(
+        _health(
             key="norm_spread",
             title="Spread of the norms",
             meaning="standard deviation of the norms over their mean",
-            group="Health",
             low=0.0,
         ),
-        Series(
+        _health(
             key="rankme_noise",
             title="RankMe of noise",
             meaning=f"of {_NOISE}",
             **_RANK,
         ),
-        Series(
+        _health(
             key="effective_rank_noise",
             title="Effective rank of noise",
             meaning=f"of {_NOISE}",
             **_RANK,
         ),
-        Series(
+        _health(
             key="alpha_req_noise",
             title="alpha-ReQ of noise",
             meaning=f"of {_NOISE}",
-            group="Health",
         ),
-        Series(
+        _health(
             key="uniformity_noise",
             title="Uniformity of the sphere",
             meaning="of directions that fill the sphere of that dimension",
-            group="Health",
             high=0.0,
         ),
     )
@@ -144,13 +137,12 @@ class Health:
         norms = feature_norms(bench.features, shard=bench.shard)
         samples, dim = min(sum(bench.counts), RANK_SAMPLES), bench.features.shape[1]
         noise = noise_eigenvalues(samples, dim)
-        alpha = alpha_req(spectrum.centred)
         return Found(
             {
                 "rankme": rankme(spectrum.uncentred),
                 "rankme_centred": rankme(spectrum.centred),
                 "effective_rank": effective_rank(spectrum.centred),
-                "alpha_req": alpha,
+                "alpha_req": alpha_req(spectrum.centred),
                 "uniformity": uniformity(bench.features, shard=bench.shard),
                 "dead_units": dead_units(spectrum),
                 "norm": norms.mean,
@@ -160,21 +152,16 @@ class Health:
                 "alpha_req_noise": alpha_req(noise),
                 "uniformity_noise": sphere_uniformity(dim),
             },
-            notes=_reasons(spectrum, alpha, samples),
+            notes=_reasons(spectrum),
         )
 
 
-def _reasons(spectrum: Spectrum, alpha: Tensor, samples: int) -> list[str]:
-    """Why a number is nan."""
+def _reasons(spectrum: Spectrum) -> list[str]:
+    """Why a number is nan, beyond what its declaration says."""
     if bool(spectrum.centred.isnan().any()):
         return [
             "Ranks of centred features and alpha-ReQ are nan: all features are the same, up to "
             "rounding."
-        ]
-    if bool(alpha.isnan()):
-        return [
-            f"alpha-ReQ is nan: it needs {ALPHA_RANKS[1]} directions with variance, and {samples} "
-            f"samples of {len(spectrum.mean)} dimensions have fewer."
         ]
     return []
 

@@ -19,7 +19,7 @@ from dnc_lightning.probe.encoders import EncoderLike, find_encoders
 from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.instrument import Expected, Instrument, expected
 from dnc_lightning.probe.isolation import isolated_rng
-from dnc_lightning.probe.labels import ACROSS, Task
+from dnc_lightning.probe.labels import ACROSS, FEATURES, Task
 from dnc_lightning.probe.measure import measure
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
@@ -215,7 +215,7 @@ class ProbeEngine:
                     found = self._attempt(embedder, named, thorough)
             result.update(found)
             failed |= set() if found.scalars else set(named.values())
-        parts = [*self.counts, ACROSS]
+        parts = [*self.counts, FEATURES, ACROSS]
         absent = [f"{self.key(name, part)}/" for name in failed for part in parts]
         self.known.complete(result, self._planned(thorough), absent)
         if self.processes.lost:

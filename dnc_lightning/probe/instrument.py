@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from dnc_lightning.probe.bench import Bench
-from dnc_lightning.probe.labels import ACROSS
-from dnc_lightning.series import Series
+from dnc_lightning.probe.labels import ACROSS, FEATURES
+from dnc_lightning.series import Scope, Series
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Found:
 class Instrument(Protocol):
     """Measures something of every probe.
 
-    All its series have the scope "task", and it measures each task on its own; or all have the
-    scope "tasks", and it measures all tasks at once, where there are at least two.
+    All its series have one scope: "task", and it measures each task on its own; "features", and it
+    measures once, whatever the tasks; or "tasks", and it measures all tasks at once, where there
+    are at least two.
     """
 
     @property
@@ -72,24 +73,37 @@ def expected(
         thorough: At the first or last probe.
 
     Returns:
-        Place -> what comes there: every task, and `ACROSS` for what several tasks say together.
+        Place -> what comes there: every task, `FEATURES` for what needs no labels, and `ACROSS` for
+        what several tasks say together.
     """
-    places = {task: {task: number} for task, number in counts.items()}
-    if len(counts) > 1 and any(of_all_tasks(instrument) for instrument in instruments):
-        places[ACROSS] = dict(counts)
+    scopes = {_scope(instrument) for instrument in instruments}
+    places = list(counts)
+    places += [FEATURES] if "features" in scopes else []
+    places += [ACROSS] if "tasks" in scopes and len(counts) > 1 else []
     return {
         place: [
-            _expected(instrument, tasks, shots, thorough)
+            _expected(instrument, at(place, counts), shots, thorough)
             for instrument in instruments
-            if of_all_tasks(instrument) == (place == ACROSS)
+            if _scope(instrument) == _SCOPES.get(place, "task")
         ]
-        for place, tasks in places.items()
+        for place in places
     }
 
 
-def of_all_tasks(instrument: Instrument) -> bool:
-    """Whether it measures all tasks at once."""
-    return instrument.series[0].scope == "tasks"
+_T = TypeVar("_T")
+_SCOPES: dict[str, Scope] = {FEATURES: "features", ACROSS: "tasks"}
+
+
+def at(place: str, tasks: Mapping[str, _T]) -> dict[str, _T]:
+    """What an instrument gets of all tasks at one place of keys: without need of labels any one."""
+    if place == ACROSS and len(tasks) > 1:
+        return dict(tasks)
+    name = place if place in tasks else next(iter(tasks))
+    return {name: tasks[name]}
+
+
+def _scope(instrument: Instrument) -> Scope:
+    return instrument.series[0].scope
 
 
 def _expected(

@@ -17,6 +17,9 @@ from dnc_lightning.probe.label_values import Column, Given
 ACROSS = "orthogonality"
 """Stands in the keys of what several tasks say together where else a task does."""
 
+FEATURES = "features"
+"""Stands in the keys of what features show without labels where else a task does."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -91,6 +94,11 @@ def check_task_names(names: Iterable[str]) -> None:
         raise ValueError(
             f"one of several tasks is called {ACROSS!r}, which the keys of what they say together "
             "begin with. Rename it."
+        )
+    if FEATURES in names:
+        raise ValueError(
+            f"a task is called {FEATURES!r}, which the keys of what needs no labels begin with. "
+            "Rename it."
         )
     pairs: dict[str, tuple[str, str]] = {}
     for pair in combinations(names, 2):

@@ -15,8 +15,8 @@ from dnc_lightning.functional._scale import unit_rows
 from dnc_lightning.functional._tiles import wide
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bench import Bench, Settings
-from dnc_lightning.probe.instrument import Expected, Found
-from dnc_lightning.probe.labels import ACROSS, Task
+from dnc_lightning.probe.instrument import Expected, Found, at
+from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.processes import LostError, Processes, reason_of
 
 
@@ -69,7 +69,7 @@ def measure(
         features = unit_rows(features)
     for place, here in places.items():
         if broken:
-            if place != ACROSS:
+            if place in tasks:
                 samples = len(shards[place].labels if shards else features)
                 found[place].warnings.append(
                     f"{broken} of {samples} feature vectors hold nan or infinity: their metrics "
@@ -78,7 +78,7 @@ def measure(
             continue
         bench = Bench(
             features=features,
-            tasks=tasks if place == ACROSS else {place: tasks[place]},
+            tasks=at(place, tasks),
             settings=settings,
             thorough=thorough,
             wanted=frozenset(found[place].scalars),

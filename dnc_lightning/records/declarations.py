@@ -30,6 +30,7 @@ DRAWN: Mapping[Scope, tuple[str, ...]] = {
         "variance",
         "variance_pairs",
     ),
+    "features": (),
     "tasks": (
         *(f"{PAIR}/{part}" for part in ("abs_cos", "abs_cos_max", "bound", "dependence")),
         PAIR,
@@ -85,8 +86,15 @@ def declarations(header: Mapping[str, Any]) -> tuple[list[Series], list[str]]:
 
 
 def further_declarations(header: Mapping[str, Any]) -> list[Series]:
-    """Return the declared series that no special chart shows."""
-    return [series for series in declarations(header)[0] if not is_drawn(series.scope, series.key)]
+    """Return the declared series that no special chart shows, without the floors of others."""
+    found = declarations(header)[0]
+    floors = {(one.scope, reference.key) for one in found for reference in one.references}
+    return [
+        one
+        for one in found
+        if not is_drawn(one.scope, one.key)
+        and (one.axes or one.direction or (one.scope, one.key) not in floors)
+    ]
 
 
 def made_from(key: str, scope: Scope) -> Series:

@@ -180,6 +180,10 @@ def test_tensorboard_lays_out_charts_and_shows_pictures(fit: Fit) -> None:
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
     assert layout.category[0].title == "probe"
     charts.pop("label: Distances", None)  # what a further metric declares
+    further = {title for title, tags in charts.items() if "probe/features/" in tags[0]}
+    assert {"RankMe", "Effective rank", "Dead units"} <= further
+    assert charts["RankMe"] == ["^probe/features/rankme$", "^probe/features/rankme_noise$"]
+    charts = {title: tags for title, tags in charts.items() if title not in further}
     assert charts == {
         "label: collapse": [f"^{KEY}/{metric}$" for metric in METRICS],
         "label: error and bounds, m = 5": [f"^{KEY}/{name}/5$" for name in TRACKED],

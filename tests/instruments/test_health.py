@@ -22,8 +22,8 @@ TASK = Task(torch.arange(240) % 3, ("a", "b", "c"))
 
 def found(features: torch.Tensor) -> tuple[dict[str, float], list[str], list[str]]:
     here, keys = measured(features, {"label": TASK}, ["health"])
-    assert set(here["label"].scalars) == set(keys["label"])
-    return here["label"].scalars, here["label"].notes, here["label"].warnings
+    assert set(here["features"].scalars) == set(keys["features"])
+    return here["features"].scalars, here["features"].notes, here["features"].warnings
 
 
 def test_the_numbers_are_those_of_the_functions() -> None:
@@ -44,11 +44,20 @@ def test_the_numbers_are_those_of_the_functions() -> None:
 
 def test_what_is_nan_has_its_reason() -> None:
     scalars, notes, warnings = found(torch.randn(240, 12))
-    assert math.isnan(scalars["alpha_req"])
-    assert "100 directions with variance, and 240 samples of 12 dimensions" in notes[0]
-    assert warnings == []
+    assert math.isnan(scalars["alpha_req"])  # as its declaration says
+    assert (notes, warnings) == ([], [])
     scalars, notes, _ = found(torch.ones(240, 200))
     assert math.isnan(scalars["rankme_centred"])
     assert scalars["dead_units"] == 1
     assert scalars["uniformity"] == pytest.approx(0, abs=1e-5)
     assert "all features are the same" in notes[0]
+
+
+def test_they_are_measured_once_whatever_the_tasks() -> None:
+    features = torch.randn(240, 12)
+    other = Task(torch.arange(240) % 5, tuple("vwxyz"))
+    several, _ = measured(features, {"one": TASK, "two": other}, ["collapse", "health"])
+    assert list(several) == ["one", "two", "features"]
+    alone, _ = measured(features, {"two": other}, ["health"])
+    assert several["features"].scalars == pytest.approx(alone["features"].scalars, nan_ok=True)
+    assert not any("rank" in key for key in several["one"].scalars)

@@ -77,18 +77,17 @@ def test_what_is_nan_has_its_reason() -> None:
 
 def test_what_costs_more_is_asked_for_by_name() -> None:
     assert [i.name for i in find_instruments(NEW)] == NEW
-    assert set(NEW) - set(DEFAULT) == {"health", "knn", "linear"}
+    assert set(NEW) - set(DEFAULT) == {"knn", "linear"}
 
 
 def test_a_fit_records_and_logs_all_of_them(tmp_path: Path) -> None:
     tested = probe(metrics=NEW, shots=(1, 2))
     trainer = fit(tmp_path, tested, max_steps=2)
     last = records(tested)[-1].scalars
-    for key in ("guarantee/2", "rankme", "knn/top1", "ridge/top1", "logistic/balanced_se"):
-        assert 0 <= last[f"probe/label/{key}"] < 100
-        assert float(trainer.callback_metrics[f"probe/label/{key}"]) == pytest.approx(
-            last[f"probe/label/{key}"]
-        )
+    labelled = ("guarantee/2", "knn/top1", "ridge/top1", "logistic/balanced_se")
+    for key in ("probe/features/rankme", *(f"probe/label/{key}" for key in labelled)):
+        assert 0 <= last[key] < 100
+        assert float(trainer.callback_metrics[key]) == pytest.approx(last[key])
     run = read_run(tested.run_dir_ or tmp_path)
     assert run.matrices(run.records[-1])["backbone/label/ridge/per_class"].shape == (3,)
     assert run.records[-1].warnings == ()
@@ -101,7 +100,11 @@ class Dump(pl.Callback):
         self.folder = folder
 
     def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        values = {k: float(v) for k, v in trainer.callback_metrics.items() if "/label/" in k}
+        values = {
+            k: float(v)
+            for k, v in trainer.callback_metrics.items()
+            if k.startswith(("probe/label/", "probe/features/"))
+        }
         (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(values))
 
 
@@ -112,7 +115,7 @@ def test_two_processes_have_the_numbers_of_one(tmp_path: Path) -> None:
     fit(tmp_path, both, Dump(tmp_path), max_steps=1, devices=2, strategy="ddp_fork")
     first = read_run(tmp_path / "dnc" / "probe").records[0]
     alone = read_run(tmp_path / "one" / "dnc" / "probe").records[0]
-    keys = {key for key in alone.scalars if key.startswith("probe/label/")}
+    keys = {key for key in alone.scalars if key.startswith(("probe/label/", "probe/features/"))}
     assert len(keys) > 30
     assert {key: first.scalars[key] for key in keys} == pytest.approx(
         {key: alone.scalars[key] for key in keys}, rel=1e-5, nan_ok=True

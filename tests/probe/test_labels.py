@@ -131,6 +131,7 @@ def tasks(*names: str) -> dict[str, list[int]]:
         (["hue", "fine/coarse"], "must not be empty or hold '/'.*'fine/coarse'.*'fine_coarse'"),
         ([""], "must not be empty"),
         (["hue", "orthogonality"], "one of several tasks is called 'orthogonality'.*Rename"),
+        (["features"], "a task is called 'features'.*needs no labels.*Rename"),
         (
             ["a-b", "c", "a", "b-c"],
             "'a-b' and 'c' would have the same key .*a-b-c as 'a' and 'b-c'",

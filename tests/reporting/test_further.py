@@ -133,6 +133,7 @@ def test_the_numbers_are_those_of_the_records(run: Run) -> None:
     rank = named(found, "rank")
     ((name, floor),) = rank.references
     assert name == "of random features"
+    assert "rank_floor" not in {entry.series.key for entry in found}  # it is that line alone
     np.testing.assert_array_equal(floor, run.series("probe/colour/rank_floor")[1])
 
 

@@ -46,7 +46,7 @@ def test_a_section_a_group_with_title_meaning_value_and_reference(
     assert "chance 0.25" in legend
     assert page("return document.getElementById('further-0').layout.yaxis.type") != "log"
     drawn = page("return document.querySelectorAll('#further .chart .main-svg:first-child').length")
-    assert drawn == page("return document.querySelectorAll('#further .chart').length") == 9
+    assert drawn == page("return document.querySelectorAll('#further .chart').length") == 8
     assert page("return document.documentElement.scrollWidth") <= width
     page.choose("#task", "shape")
     rows = page("return document.querySelector('#further .square').data[0].y")
@@ -60,7 +60,7 @@ def test_the_theme_colours_what_is_stored_once(quiet: Any, tmp_path: Path) -> No
     page.find("#theme").click()
     page.settle()
     page.settle()
-    page.wait("return document.querySelectorAll('#further .main-svg:first-child').length === 9")
+    page.wait("return document.querySelectorAll('#further .main-svg:first-child').length === 8")
     seen.append(page(COLOURS))
     themes = [LIGHT, DARK] if seen[0][0] == LIGHT.ink else [DARK, LIGHT]
     assert seen == [[theme.ink, theme.muted] for theme in themes]

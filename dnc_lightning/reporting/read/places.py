@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from dnc_lightning.records.declarations import further_declarations
-from dnc_lightning.reporting.read.tasks import ACROSS
+from dnc_lightning.reporting.read.tasks import ACROSS, FEATURES
 from dnc_lightning.series import PAIR, SHOTS, Scope, Series
 
 
@@ -18,12 +18,20 @@ class Place:
 
     scope: Scope
     encoder: str | None  # None: of the probe
-    task: str | None  # None: of all tasks
+    task: str | None  # None: of none or of all
     prefix: str  # of logged keys, with its "/"
+
+    @property
+    def folder(self) -> str:
+        """Where its arrays lie among those of the records."""
+        return f"{self.encoder}/{self.task or _FOLDERS[self.scope]}"
+
+
+_FOLDERS: Mapping[Scope, str] = {"features": FEATURES, "tasks": ACROSS}
 
 
 def places(header: Mapping[str, Any]) -> list[Place]:
-    """Return where keys may lie: every task of every encoder, across tasks, the probe itself."""
+    """Return where keys may lie: of every task, of features, across tasks, of the probe itself."""
     prefixes = header.get("prefixes") or {}
     found: list[Place] = []
     root = f"{header.get('name') or 'probe'}/"
@@ -31,6 +39,7 @@ def places(header: Mapping[str, Any]) -> list[Place]:
         found += [Place("task", encoder, task, f"{p}/") for task, p in tasks.items()]
         for task, prefix in list(tasks.items())[:1]:
             base = prefix.removesuffix(task)
+            found.append(Place("features", encoder, None, f"{base}{FEATURES}/"))
             found.append(Place("tasks", encoder, None, f"{base}{ACROSS}/"))
             root = base.removesuffix(f"{encoder}/") if len(prefixes) > 1 else base
     return [*found, Place("probe", None, None, root)]

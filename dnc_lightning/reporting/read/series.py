@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnc_lightning.records.archives import ReadMatrix, read_one
-from dnc_lightning.records.declarations import further_declarations, is_drawn, made_from
+from dnc_lightning.records.declarations import (
+    declarations,
+    further_declarations,
+    is_drawn,
+    made_from,
+)
 from dnc_lightning.records.store import Record, Run
 from dnc_lightning.reporting.read.places import Place, along, classes_of, expanded, places
-from dnc_lightning.reporting.read.tasks import ACROSS
 from dnc_lightning.reporting.read.views import moments, table, thinned
 from dnc_lightning.series import FURTHER, PAIR, SHOTS, Series
 
@@ -108,7 +112,14 @@ def further(
         records = [records[i] for i in thinned(list(range(len(records))), max(2, max_probes))]
     held = {key: None for record in records for key in record.scalars}
     spots = places(run.header)
-    found, taken = [], set[str]()
+    taken = {
+        place.prefix + key
+        for series in declarations(run.header)[0]
+        for place in spots
+        if place.scope == series.scope and not series.axes
+        for key in expanded(series.key, place, run.header)
+    }
+    found = []
     for series in further_declarations(run.header):
         for place in (spot for spot in spots if spot.scope == series.scope):
             keys = expanded(series.key, place, run.header)
@@ -117,7 +128,6 @@ def further(
                 arrays = [_array(run, series, place, key, name, read) for key, name in keys.items()]
                 found += [made for made in arrays if made is not None]
                 continue
-            taken |= {place.prefix + key for key in keys}
             here = {k: name for k, name in keys.items() if place.prefix + k in held}
             made = _numbers(series, place, run.header, records, here)
             found += [] if made is None else [made]
@@ -184,7 +194,7 @@ def _array(
         return None
     if name:
         series = replace(series, key=key, title=f"{series.title}, {name}")
-    records, key = run.records, f"{place.encoder}/{place.task or ACROSS}/{key}"
+    records, key = run.records, f"{place.folder}/{key}"
     first, last = (
         next(_arrays(order, key, series, read), None) for order in (records, records[::-1])
     )

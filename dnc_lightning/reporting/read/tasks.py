@@ -23,7 +23,9 @@ from dnc_lightning.reporting.read.views import (
 )
 from dnc_lightning.reporting.theme import Metric
 
-ACROSS = "orthogonality"  # stands in the keys where else the task does
+# Stand in the keys where else the task does
+ACROSS = "orthogonality"
+FEATURES = "features"
 PARTS = ("On the axis", "Widest", "Next 9", "Next 90", "Rest")  # the latter orthogonal to it
 EXTREMES = ("best", "median", "worst")
 
