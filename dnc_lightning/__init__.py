@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ProbeCallback,
         TerminalSummary,
     )
+    from dnc_lightning.evaluation import evaluate, replay
     from dnc_lightning.probe import ProbeSet, layer_output
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "ProbeSet",
     "TerminalSummary",
     "__version__",
+    "evaluate",
     "layer_output",
+    "replay",
 ]
 
 _HOMES = {
@@ -38,7 +41,9 @@ _HOMES = {
     "ProbeCallback": "dnc_lightning.callbacks",
     "ProbeSet": "dnc_lightning.probe",
     "TerminalSummary": "dnc_lightning.callbacks",
+    "evaluate": "dnc_lightning.evaluation",
     "layer_output": "dnc_lightning.probe",
+    "replay": "dnc_lightning.evaluation",
 }
 
 

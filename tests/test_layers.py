@@ -31,8 +31,16 @@ MAY_IMPORT = {
         "series",
         "version",
     },
-    "cli": {"records", "reporting", "version"},
-    "__init__": {"callbacks", "probe", "version"},
+    "evaluation": {
+        "callbacks",
+        "instruments",
+        "probe",
+        "records",
+        "reporting",
+        "version",
+    },
+    "cli": {"evaluation", "records", "reporting", "version"},
+    "__init__": {"callbacks", "evaluation", "probe", "version"},
 }
 OUTSIDE = {
     "functional": {"torch"},
@@ -51,6 +59,7 @@ OUTSIDE = {
     "probe": {"torch", "torchmetrics", "numpy", "tqdm"},
     "instruments": {"torch", "torchmetrics"},
     "callbacks": {"torch", "torchmetrics", "lightning", "numpy", "wandb", "PIL"},
+    "evaluation": {"torch", "torchmetrics", "lightning", "tqdm"},
     "cli": set(),
     "series": set(),
     "version": set(),

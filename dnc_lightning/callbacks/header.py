@@ -14,15 +14,39 @@ from dnc_lightning.callbacks.identity import fingerprint
 from dnc_lightning.callbacks.run_state import RunState
 from dnc_lightning.functional.summary import TARGET_ERROR
 from dnc_lightning.instruments import declared
+from dnc_lightning.probe.engine import ProbeEngine
+from dnc_lightning.probe.pooling import Pooling
+from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.version import __version__
 
 
 def run_header(callback: RunState, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Describe a run that a Trainer trains, in plain JSON."""
+    return header_of(
+        callback.engine_,
+        callback.probe,
+        pooling=callback.pooling,
+        precision=str(trainer.precision),
+        steps=counted_in(trainer),
+        model=type(pl_module).__name__,
+        world_size=trainer.world_size,
+    )
+
+
+def header_of(
+    engine: ProbeEngine,
+    probe: ProbeSet,
+    *,
+    pooling: Pooling,
+    precision: str,
+    steps: str,
+    model: str,
+    world_size: int,
+) -> dict[str, Any]:
     """Describe probe, encoders and machine in plain JSON."""
-    engine, probe = callback.engine_, callback.probe
-    tasks = probe.tasks
+    tasks, settings, preprocess = probe.tasks, engine.settings, engine.embedder.preprocess
     return {
-        "name": callback.name,
+        "name": engine.prefix,
         "encoders": list(engine.names),
         "sources": engine.sources,
         "layouts": {encoder.name: str(encoder.layout) for encoder in engine.embedder.encoders},
@@ -39,23 +63,23 @@ def run_header(callback: RunState, trainer: Trainer, pl_module: LightningModule)
             "image_shape": list(engine.image_shape),
             "dtype": str(engine.image_dtype).removeprefix("torch."),
         },
-        "pooling": callback.pooling,
-        "preprocess": getattr(callback.preprocess, "__qualname__", callback.preprocess and "given"),
-        "normalize": callback.normalize,
-        "precision": str(trainer.precision),
-        "shots": list(callback.shots),
-        "ways": callback.ways,
+        "pooling": pooling,
+        "preprocess": getattr(preprocess, "__qualname__", preprocess and "given"),
+        "normalize": settings.normalize,
+        "precision": precision,
+        "shots": list(settings.shots),
+        "ways": settings.ways,
         "series": [series.to_json() for series in declared(engine.instruments)],
         "target_error": TARGET_ERROR,
-        "steps": counted_in(trainer),
-        "model": type(pl_module).__name__,
+        "steps": steps,
+        "model": model,
         "device": str(engine.device),
-        "world_size": trainer.world_size,
+        "world_size": world_size,
         "versions": {
             "dnc_lightning": __version__,
             "lightning": str(lightning.__version__),
             "torch": str(torch.__version__),
         },
-        "fingerprint": fingerprint(engine, probe, callback.preprocess),
+        "fingerprint": fingerprint(engine, probe, preprocess),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

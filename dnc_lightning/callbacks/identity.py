@@ -58,15 +58,15 @@ def fingerprint(
     """
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     encoders = engine.embedder.encoders
-    code = {e.name: _code(e.function) for e in encoders if e.function is not None}
+    code = {e.name: code_of(e.function) for e in encoders if e.function is not None}
     parts: dict[str, Any] = {
-        "chosen samples": _hash(probe.indices.tolist()),
-        "labels": {name: _hash(task.labels.tolist()) for name, task in probe.tasks.items()},
+        "chosen samples": short_hash(probe.indices.tolist()),
+        "labels": {name: short_hash(task.labels.tolist()) for name, task in probe.tasks.items()},
         "width of the features": {name: value.shape[1] for name, value in engine.empty.items()},
-        "images": _pixels(probe),
+        "images": pixels_of(probe),
         # What it says is comparable between equal versions alone.
         f"code of the encoders (Python {python})": code,
-        f"preprocess (Python {python})": preprocess and _code(preprocess),
+        f"preprocess (Python {python})": preprocess and code_of(preprocess),
     }
     if engine.processes.shards == 1 and engine.bank.images is not None:
         parts["images, some of them"] = _sums(engine.bank, engine.device)
@@ -76,7 +76,7 @@ def fingerprint(
             if isinstance(instrument, TorchMetric):
                 name += f" (torchmetrics {torchmetrics.__version__})"
                 owner = vars(instrument.metric)
-            parts[name] = _hash(_plain(owner))
+            parts[name] = short_hash(_plain(owner))
     return parts
 
 
@@ -127,11 +127,12 @@ def _short(value: Any) -> str:
     return shorten(str(value), 80, placeholder=" ...")
 
 
-def _hash(value: Any) -> str:
+def short_hash(value: Any) -> str:
+    """Twelve digits that stand for what a value prints as."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
-def _pixels(probe: ProbeSet) -> list[list[float]]:
+def pixels_of(probe: ProbeSet) -> list[list[float]]:
     """Mean, standard deviation and some pixels of some images, as they are decoded."""
     found = []
     for position in sorted(set(torch.linspace(0, len(probe) - 1, IMAGES).long().tolist())):
@@ -145,12 +146,12 @@ def _pixels(probe: ProbeSet) -> list[list[float]]:
     return found
 
 
-def _code(function: Any) -> str:
+def code_of(function: Any) -> str:
     """Hash what a function does and is set to, not where it stands; of an object, its call.
 
     Functions that it calls by a global name are not looked into.
     """
-    return _hash(_meaning(function))
+    return short_hash(_meaning(function))
 
 
 def _meaning(function: Any) -> Any:

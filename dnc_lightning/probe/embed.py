@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,7 @@ class Embedder:
     preprocess: Callable[[Any, Tensor], Tensor] | None = None
     batch_size: int = BATCH_SIZE
     writes: bool = False  # an encoder was seen to write to parameters
+    watch: Callable[[Iterable[Tensor], int], Iterable[Tensor]] = lambda batches, total: batches
 
     def modules(self) -> list[nn.Module]:
         """The submodules whose state a probe may use, outermost only.
@@ -125,7 +126,9 @@ class Embedder:
         return made
 
     def _pass(self, bank: ImageBank) -> dict[str, Tensor]:
-        parts = [self._run(images) for images in bank.batches(self.batch_size, self.device)]
+        batches = bank.batches(self.batch_size, self.device)
+        number = -(-len(bank.positions) // self.batch_size)
+        parts = [self._run(images) for images in self.watch(batches, number)]
         torch.clear_autocast_cache()
         names = parts[0].keys() if parts else ()
         return {name: torch.cat([part[name] for part in parts]) for name in names}

@@ -98,8 +98,8 @@ def find_encoders(
 
     Args:
         module: The LightningModule.
-        encoder: A path, a callable `(module, images) -> features`, a mapping name -> either, or
-            None.
+        encoder: A path ("" is the module itself), a callable `(module, images) -> features`, a
+            mapping name -> either, or None.
 
     Returns:
         The alternatives, to be tried in their order.
@@ -283,7 +283,7 @@ def _resolve(module: nn.Module, name: str, encoder: EncoderLike) -> Encoder:
                 f"{path!r}. Near names: {', '.join(hint) or 'none'}. If it is made later, make "
                 "it in __init__, setup, configure_model or on_fit_start."
             )
-    return Encoder(name=name, source=encoder, root=root, layer=layer or None)
+    return Encoder(name=name, source=encoder or "forward", root=root, layer=layer or None)
 
 
 def _module_at(module: nn.Module, path: str) -> nn.Module | None:

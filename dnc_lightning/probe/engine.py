@@ -229,6 +229,11 @@ class ProbeEngine:
         """The part of `probe` that is of the weights in training."""
         return self._attempt(self.embedder, {name: name for name in self.trained}, thorough)
 
+    def measured(self, *, thorough: bool) -> ProbeResult:
+        """What `probe_trained` gives, where a failure should raise, on every process."""
+        names = {name: name for name in self.trained}
+        return self.processes.attempt(partial(self._run, self.embedder, names, thorough))
+
     def _attempt(self, embedder: Embedder, names: Mapping[str, str], thorough: bool) -> ProbeResult:
         """Run with one set of weights; on every rank without numbers where it fails on one."""
         try:

@@ -138,6 +138,22 @@ class ProbeSet:
         """Number n of chosen samples."""
         return len(self.indices)
 
+    def transformed(self, transform: Callable[[Any], Any]) -> ProbeSet:
+        """The same samples through a transform, such as that of an encoder."""
+        other = ProbeSet(
+            self.dataset,
+            self.per_class,
+            self.labels,
+            transform,
+            self.seed,
+            hierarchy=self.hierarchy,
+            num_workers=self.num_workers,
+            on_error=self.on_error,
+        )
+        if "_source" in vars(self):  # labels that were read already
+            vars(other)["_source"] = self._source
+        return other
+
     def leave_out(self, lost: Tensor) -> None:
         """Drop chosen samples that cannot be read; later ones move up.
 

@@ -43,6 +43,11 @@ class Method:
     runs: tuple[Named, ...]
     encoder: str
 
+    @property
+    def once(self) -> bool:
+        """Whether nothing was probed twice, as of encoders that are not trained."""
+        return all(len(named.run.records) == 1 for named in self.runs)
+
     def view(self, task: str) -> View | None:
         """Return the view of a task, if these runs have it."""
         found = (v for v in views(self.runs[0].run) if (v.encoder, v.task) == (self.encoder, task))

@@ -54,6 +54,7 @@ def page(run: Run, *, finished: bool) -> str:
         summary=_summary(run),
         finished=finished,
         shown=bool(shown),
+        once=finished and len(run.records) == 1,
         measured={name: LOOKS[name].title for name in SERIES},
         cautions=[*remarks(run.records, "warnings"), *problems],
         notes=remarks(run.records, "notes"),

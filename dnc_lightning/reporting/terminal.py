@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 110  # where the output is a file
 FURTHER = ("Further", "task", "first → last", "change", "best", "compare")  # heads
+ONCE = ("Further", "task", "value", "compare")
 
 Row = list[tuple[str, str | Change]]  # head and words of each column
 
@@ -67,11 +68,12 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
     console.print(title, soft_wrap=True)
     if run.records:
         rows = [numbers(run, view) for view in views(run)]
-        console.print(_table(_rows(rows)))
+        once = len(run.records) == 1
+        console.print(_table(_rows(rows, once)))
         for line in (*_labels_needed(rows), *_across(run)):
             console.print(f"  {escape(line)}")
         if found := further(run):
-            console.print(_table(_further_rows(found)))
+            console.print(_table(_further_rows(found, once)))
     cautions = [f"{r.text} ({r.when})" for r in remarks(run.records, "warnings")]
     for text in [*cautions, *run.problems]:
         console.print(f"  [yellow]![/] {escape(text)}")
@@ -95,8 +97,8 @@ def _table(rows: Iterator[Row]) -> Table:
     return table
 
 
-def _rows(rows: Sequence[Numbers]) -> Iterator[Row]:
-    """Yield a line for each encoder and task."""
+def _rows(rows: Sequence[Numbers], once: bool) -> Iterator[Row]:
+    """Yield a line for each encoder and task; of one probe without what became of it."""
     several = len({row.view.encoder for row in rows}) > 1
     shots = _middle_shots(rows)
     alike = len(shots) == 1
@@ -109,11 +111,12 @@ def _rows(rows: Sequence[Numbers]) -> Iterator[Row]:
             end = "" if alike else f" @{row.shots[m]}"
             error = _words(row.error[m], measured_words(row.error[m], row.error_se[m]) + end)
             certificate = _words(row.certificate[m], bound_words(row.certificate[m]) + end)
+        ratio = [] if once else [("ratio", _words(row.ratio, f"{number_words(row.ratio)}x"))]
         yield [
             ("Task", f"{row.view.encoder} · {row.view.task}" if several else row.view.task),
-            *_moved("dir. CDNV", row.directional_cdnv),
-            *_moved("CDNV", row.cdnv),
-            ("ratio", _words(row.ratio, f"{number_words(row.ratio)}x")),
+            *_moved("dir. CDNV", row.directional_cdnv, once),
+            *_moved("CDNV", row.cdnv, once),
+            *ratio,
             (f"error{at}", error),
             (f"cert{at}", certificate),
             (f"shots for {target}", _words(row.needed, f"{row.needed:,.0f}")),
@@ -132,12 +135,14 @@ def _span(first: float, last: float, digits: int = 3, between: str = " → ") ->
     return f"{number_words(first, digits)}{between}{number_words(last, digits)}"
 
 
-def _moved(name: str, fall: Fall) -> Row:
+def _moved(name: str, fall: Fall, once: bool) -> Row:
+    if once:
+        return [(name, number_words(fall.last))]
     words = Change(fall_words(fall), fall.factor > 1)
     return [(name, _span(fall.first, fall.last)), ("fall", words)]
 
 
-def _further_rows(found: Sequence[Further]) -> Iterator[Row]:
+def _further_rows(found: Sequence[Further], once: bool) -> Iterator[Row]:
     """Yield the cells of the series that the other table does not show.
 
     Of a number a shot the middle one stands for all, of an array its extremes at the last probe.
@@ -147,23 +152,29 @@ def _further_rows(found: Sequence[Further]) -> Iterator[Row]:
         series, place = entry.series, entry.place
         where = " · ".join(filter(None, (place.encoder if several else None, place.task)))
         for track in entry.tracks():
-            yield _further_row(
-                f"{track.title} ({series.unit})" if series.unit else track.title,
+            title = f"{track.title} ({series.unit})" if series.unit else track.title
+            compare = ", ".join(reference_words(entry))
+            if once:
+                yield _row(ONCE, title, where, number_words(track.last, series.digits), compare)
+                continue
+            yield _row(
+                FURTHER,
+                title,
                 where,
                 _span(track.first, track.last, series.digits),
                 change(track.first, track.last, series),
                 "" if track.best is None else number_words(track.best[1], series.digits),
-                ", ".join(reference_words(entry)),
+                compare,
             )
         if entry.recorded:
             size = " x ".join(str(len(names)) for names in entry.names)
             last = entry.values[-1][np.isfinite(entry.values[-1])]
             ends = _span(last.min(), last.max(), series.digits, " to ") if last.size else HYPHEN
-            yield _further_row(f"{series.title}, {size}", where, ends)
+            yield _row(ONCE if once else FURTHER, f"{series.title}, {size}", where, ends)
 
 
-def _further_row(*cells: str | Change) -> Row:
-    return list(zip_longest(FURTHER, cells, fillvalue=""))
+def _row(heads: Sequence[str], *cells: str | Change) -> Row:
+    return list(zip_longest(heads, cells, fillvalue=""))
 
 
 def _labels_needed(rows: Sequence[Numbers]) -> Iterator[str]:
@@ -184,7 +195,8 @@ def _across(run: Run) -> Iterator[str]:
         steps, means, floor = orthogonality(run, encoder)
         if len(steps):
             chance = f", {number_words(floor)} by chance" if math.isfinite(floor) else ""
-            yield f"mean |cos| between tasks, {encoder}: {_span(means[0], means[-1])}{chance}"
+            now = number_words(means[0]) if len(steps) == 1 else _span(means[0], means[-1])
+            yield f"mean |cos| between tasks, {encoder}: {now}{chance}"
 
 
 def probe_line(

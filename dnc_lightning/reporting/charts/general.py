@@ -72,6 +72,8 @@ def comparison_of(
 ) -> Chart:
     """Return the picture of one series of several methods, over training or shots.
 
+    Methods that were probed once lie side by side.
+
     Args:
         series: Its declaration.
         bands: One for each method over steps, or over shots at the last probe; may be empty.
@@ -79,10 +81,11 @@ def comparison_of(
         rules: Levels to compare with.
         along: Names of the positions of a curve; empty for lines over training.
     """
+    once = not along and all(len(band.x) < 2 for band in bands)
     lines = [
         Line(
             name,
-            tuple(x + (not along) for x in band.x),
+            (float(index),) if once else tuple(x + (not along) for x in band.x),
             tuple(band.mean.tolist()),
             "method",
             index,
@@ -98,6 +101,8 @@ def comparison_of(
             places = {*map(float, along), *(place for line in lines for place in line.x)}
             along = tuple(f"{place:.0f}" for place in sorted(places))
         return _chart(series, axis, lines, rules, along)
+    if once:
+        return _chart(series, Axis("", "names"), lines, rules, tuple(names))
     steps = sorted({int(step) for band in bands for step in band.x})
     labels = tuple(f"step {step:,}" for step in steps)
     return _chart(series, Axis(STEPS_LABEL, "steps"), lines, rules, labels)

@@ -70,6 +70,7 @@ def comparison_page(found: Found) -> str:
             f"{runs} {'run' if runs == 1 else 'runs'}"
         ),
         problems=found.problems,
+        once=all(method.once for method in methods),
     )
 
 
@@ -139,7 +140,8 @@ def _across_data(methods: Sequence[Method]) -> dict[str, Any] | None:
         first, last = (plain_mean([v[end] for _, v, _ in found if len(v)]) for end in (0, -1))
         floor = plain_mean([floor for *_, floor in found])
         chance = f" ({in_digits(floor)} by chance)" if math.isfinite(floor) else ""
-        ends = f"{method.label}: {in_digits(first)} → {in_digits(last)}{chance}"
+        moved = in_digits(last) if method.once else f"{in_digits(first)} → {in_digits(last)}"
+        ends = f"{method.label}: {moved}{chance}"
         words.append(ends if math.isfinite(first) else "")
     return {**_figure(entry), "ends": words}
 

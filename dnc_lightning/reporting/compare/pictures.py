@@ -35,6 +35,7 @@ BESIDE: tuple[Error, ...] = (
     "certificate",
 )  # what several methods are compared by
 LEAST_ERROR = 1e-4  # an axis of errors reaches no further down
+ALIKE = 0.02  # relative difference of levels that are drawn as one
 # Of lines that share a panel.
 ROLE_DASHES = {look.role: look.dash for look in LOOKS.values()} | {"standard": "dash"}
 PARTS = ("on the axis", "top 1 beside", "top 10", "top 100", "all beside")
@@ -223,5 +224,10 @@ def _picture(title: str, entry: _Gathered, labels: Sequence[str]) -> Chart | Mat
 
 
 def _rules(references: Mapping[str, Sequence[float]]) -> list[Rule]:
-    means = {name: plain_mean(values) for name, values in references.items()}
-    return [Rule(name, value) for name, value in means.items() if math.isfinite(value)]
+    """One level a reference; none where the methods have different ones, as of other widths."""
+    found = {name: [v for v in values if math.isfinite(v)] for name, values in references.items()}
+    return [
+        Rule(name, plain_mean(values))
+        for name, values in found.items()
+        if values and max(values) - min(values) <= ALIKE * abs(max(values))
+    ]

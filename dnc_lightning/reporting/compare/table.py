@@ -40,15 +40,16 @@ def rows_of(methods: Sequence[Method], task: str, average: str) -> list[Row]:
 
 
 def metric_columns(methods: Sequence[Method], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return what depends on how pairs are averaged: both metrics, their falls, the ratio."""
-    columns = []
+    """Return what depends on how pairs are averaged: both metrics, their falls, the ratio.
+
+    Of encoders that were probed once the metrics alone.
+    """
+    columns, once = [], all(method.once for method in methods)
     for metric in METRICS[::-1]:
         title = declared(methods[0].runs[0].run.header, metric).title
-        columns += [
-            _column(title, LOWEST, rows, partial(_span, metric)),
-            _column("Fall", HIGHEST, rows, partial(_fall, metric)),
-        ]
-    return [*columns, _column("Ratio of falls", NEITHER, rows, _ratio)]
+        columns.append(_column(title, LOWEST, rows, partial(_last if once else _span, metric)))
+        columns += [] if once else [_column("Fall", HIGHEST, rows, partial(_fall, metric))]
+    return columns if once else [*columns, _column("Ratio of falls", NEITHER, rows, _ratio)]
 
 
 def shots_columns(
@@ -64,13 +65,15 @@ def shots_columns(
 
 
 def run_columns(methods: Sequence[Method], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return what depends on neither: shots needed where there are any, steps and overhead."""
+    """Return what depends on neither: shots needed, and of training steps and overhead."""
     having = [seeds for seeds in rows if seeds is not None]
     columns = []
     if any(seed.shots for seeds in having for seed in seeds):
         target = having[0][0].target
         title = f"Shots for {target:.0%} error" if math.isfinite(target) else "Shots needed"
         columns = [_column(title, LOWEST, rows, _needed)]
+    if all(method.once for method in methods):
+        return columns
     steps, shares = [], []
     for method, seeds in zip(methods, rows, strict=True):
         last = max(named.run.records[-1].step for named in method.runs)
@@ -99,6 +102,11 @@ def _span(metric: Metric, seeds: list[Numbers]) -> Cell:
     falls: list[Fall] = [getattr(seed, metric) for seed in seeds]
     first, last = (geometric_mean([getattr(f, end) for f in falls]) for end in ("first", "last"))
     return f"{in_digits(first)} → {in_digits(last)}", last, ""
+
+
+def _last(metric: Metric, seeds: list[Numbers]) -> Cell:
+    last = geometric_mean([getattr(seed, metric).last for seed in seeds])
+    return in_digits(last), last, ""
 
 
 def _fall(metric: Metric, seeds: list[Numbers]) -> Cell:
