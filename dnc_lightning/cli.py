@@ -78,6 +78,29 @@ def parser() -> argparse.ArgumentParser:
     )
     figures.set_defaults(command=_figures)
 
+    measured = _measured()
+    evaluate = commands.add_parser(
+        "evaluate", parents=[measured], help="measure frozen encoders on labelled images"
+    )
+    evaluate.add_argument(
+        "encoders",
+        nargs="+",
+        metavar="ENCODER",
+        help="timm:NAME, torchvision:NAME, hf:NAME, hub:REPO:NAME, package:efficientnet_lite0, a "
+        "checkpoint, or path.to:object",
+    )
+    evaluate.add_argument("--random", action="store_true", help="random weights, as a baseline")
+    evaluate.add_argument("--fresh", action="store_true", help="measure again what was measured")
+    evaluate.set_defaults(command=_evaluate, out=Path("evaluation"))
+
+    replay = commands.add_parser(
+        "replay", parents=[measured], help="probe every checkpoint of a run that is over"
+    )
+    replay.add_argument(
+        "checkpoints", nargs="+", metavar="CHECKPOINT", help="files, or folders of them"
+    )
+    replay.set_defaults(command=_replay, out=Path("replay"))
+
     workspace = commands.add_parser("wandb-workspace", help="lay out a W&B project like the report")
     workspace.add_argument("--project", required=True)
     workspace.add_argument("--entity", default="")
@@ -93,6 +116,87 @@ def parser() -> argparse.ArgumentParser:
     )
     workspace.set_defaults(command=_workspace)
     return top
+
+
+def _measured() -> argparse.ArgumentParser:
+    """The options of what measures encoders."""
+    measured = argparse.ArgumentParser(add_help=False)
+    add = measured.add_argument
+    add(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="a folder of a folder of images for each class, hf:NAME:SPLIT, or path.to:object",
+    )
+    add("--per-class", type=int, metavar="N", help="images of each class (default 100)")
+    add("--labels", nargs="+", metavar="COLUMN", help="columns of the data that are tasks")
+    add("--model", metavar="PATH.TO:OBJECT", help="what a checkpoint's weights belong to")
+    add("--layers", nargs="+", metavar="PATH", help='such as "backbone" or "backbone:layer3"')
+    add("--pooling", choices=("auto", "cls", "mean"), help="of tokens and maps")
+    add("--normalize", action="store_true", help="L2-normalise features first")
+    add("--metrics", nargs="+", metavar="NAME", help="default: as of ProbeCallback")
+    add("--shots", nargs="+", type=int, default=[1, 5, 10, 50, 100], metavar="M")
+    add("--ways", type=int, metavar="K", help="classes of an episode (default all)")
+    add("--accelerator", default="auto", help="auto, cpu, cuda or mps")
+    add("--precision", default="32-true", help="32-true, bf16-mixed and so on")
+    add("--unsafe", action="store_true", help="run code that checkpoints and hubs bring")
+    add("--out", type=Path, metavar="DIR", help="folder of the records (default: the command's)")
+    add("--open", action="store_true", help="open the page in the browser")
+    return measured
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from dnc_lightning.evaluation import evaluate
+    from dnc_lightning.evaluation.encoders import load_encoder
+
+    settings, probe = _settings(options)
+    encoders, problems = {}, []
+    for spec in dict.fromkeys(options.encoders):
+        try:
+            encoders[spec] = load_encoder(
+                spec, model=options.model, pretrained=not options.random, unsafe=options.unsafe
+            )
+        except (ValueError, ModuleNotFoundError) as error:
+            problems.append(str(error))
+    if not encoders:
+        return _fail(problems)
+    return _shown(evaluate(encoders, probe, fresh=options.fresh, **settings), options, problems)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from dnc_lightning.evaluation import replay
+    from dnc_lightning.evaluation.encoders.files import imported
+
+    settings, probe = _settings(options)
+    if options.model is None:
+        raise ValueError("name what the weights belong to: --model path.to:object")
+    model = imported(options.model)
+    unsafe = options.unsafe
+    found = replay(options.checkpoints, model, probe, weights_only=not unsafe, **settings)
+    return _shown(found, options, [])
+
+
+def _settings(options: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """Arguments of `evaluate` and `replay`, and the probe set."""
+    from dnc_lightning.evaluation.data import load_probe
+
+    sys.path.insert(0, "")  # as `python -m` does: objects by their paths lie below this folder
+    labels = (
+        options.labels if options.labels is None or len(options.labels) > 1 else options.labels[0]
+    )
+    probe = load_probe(options.data, per_class=options.per_class, labels=labels)
+    layers = options.layers and {path: path for path in options.layers}
+    names = ("out", "pooling", "normalize", "metrics", "shots", "ways", "accelerator", "precision")
+    return {"layer": layers} | {name: getattr(options, name) for name in names}, probe
+
+
+def _shown(found: Any, options: argparse.Namespace, problems: Sequence[str]) -> int:
+    found.show()
+    if found.page is not None:
+        print(plain(str(found.page)))
+        if options.open:
+            webbrowser.open(found.page.resolve().as_uri())
+    return _fail([*problems, *found.problems])
 
 
 def _show(options: argparse.Namespace) -> int:

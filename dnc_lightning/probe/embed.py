@@ -26,6 +26,9 @@ from dnc_lightning.probe.isolation import evaluating, isolated_rng
 from dnc_lightning.probe.traces import Trace, traced
 
 BATCH_SIZE = 256
+CPU_PIXELS = 2**18
+"""Of a batch on a CPU: what its caches do not hold is slower, at 224 pixels by half."""
+LEAST = 8  # images of a batch there
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Embedder:
     convert: Callable[[Tensor], Tensor] = lambda images: images
     preprocess: Callable[[Any, Tensor], Tensor] | None = None
     batch_size: int = BATCH_SIZE
+    image: torch.Size | None = None  # [C, H, W]; None where it is not known yet
     writes: bool = False  # an encoder was seen to write to parameters
     watch: Callable[[Iterable[Tensor], int], Iterable[Tensor]] = lambda batches, total: batches
 
@@ -126,9 +130,14 @@ class Embedder:
         return made
 
     def _pass(self, bank: ImageBank) -> dict[str, Tensor]:
-        batches = bank.batches(self.batch_size, self.device)
-        number = -(-len(bank.positions) // self.batch_size)
+        size = min(self.batch_size, self._fitting())
+        batches, number = bank.batches(size, self.device), -(-len(bank.positions) // size)
         parts = [self._run(images) for images in self.watch(batches, number)]
         torch.clear_autocast_cache()
         names = parts[0].keys() if parts else ()
         return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+    def _fitting(self) -> int:
+        if self.device.type != "cpu" or self.image is None:
+            return BATCH_SIZE
+        return max(LEAST, CPU_PIXELS // self.image[1:].numel())

@@ -87,6 +87,7 @@ class ProbeEngine:
         embedder = Embedder(module, (), device, runtime.precision, runtime.convert, preprocess)
         trial = read_trial(probe, TRIAL_IMAGES)
         images = next(trial.batches(TRIAL_IMAGES, device))
+        embedder.image = images.shape[1:]
         with gathered(module, [module], device, processes):
             tried = try_encoders(module, lookup, images, pooling, embedder.trace)
             embedder.encoders = tried.encoders
