@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     show = commands.add_parser("show", parents=[runs], help="print a table of each run")
+    show.add_argument("--best", action="store_true", help="which probe each number calls the best")
     show.set_defaults(command=_show)
 
     report = commands.add_parser(
@@ -203,11 +204,12 @@ def _show(options: argparse.Namespace) -> int:
     from dnc_lightning.reporting.compare_runs import find_runs
     from dnc_lightning.reporting.optional import require
     from dnc_lightning.reporting.terminal import print_run
+    from dnc_lightning.reporting.terminal_best import print_best
 
     require("rich")
     found = find_runs(options.runs)
     for named in found.runs:
-        print_run(named.run, named.name)
+        (print_best if options.best else print_run)(named.run, named.name)
     return _fail(found.problems)
 
 

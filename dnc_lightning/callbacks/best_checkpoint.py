@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from dnc_lightning.callbacks.checkpoint import RunCheckpoint
 from dnc_lightning.callbacks.clock import step_of
 from dnc_lightning.callbacks.cost import shared
-from dnc_lightning.callbacks.probes import meters_of, probes_of, require_probes
+from dnc_lightning.callbacks.probes import meters_of, probes_of, require_probes, series_of
 from dnc_lightning.callbacks.run_state import RunState
 
 SAME = 1e-4
@@ -33,7 +33,7 @@ class BestProbeCheckpoint(RunCheckpoint):
 
     Args:
         monitor: A key of a `ProbeCallback` of the same Trainer.
-        mode: "min" or "max": what is better.
+        mode: "min" or "max": what is better; default what the declaration of the series says.
         save_top_k: How many to keep, at least 1; -1 keeps all.
         dirpath: Folder; default that of ModelCheckpoint, inside the run's folder.
         save_weights_only: Leave out what only a resumed training needs.
@@ -54,12 +54,12 @@ class BestProbeCheckpoint(RunCheckpoint):
     def __init__(
         self,
         monitor: str = "probe/label/directional_cdnv",
-        mode: str = "min",
+        mode: str | None = None,
         save_top_k: int = 1,
         dirpath: str | Path | None = None,
         save_weights_only: bool = False,
     ) -> None:
-        if mode not in ("min", "max"):
+        if mode not in (None, "min", "max"):
             raise ValueError(f'mode must be "min" or "max", got {mode!r}.')
         if not isinstance(save_top_k, int) or (save_top_k < 1 and save_top_k != -1):
             raise ValueError(
@@ -69,10 +69,11 @@ class BestProbeCheckpoint(RunCheckpoint):
             dirpath=dirpath,
             filename=re.sub(r"[^\w.-]+", "-", monitor) + "={score:.6g}-step={step:06d}",
             monitor=monitor,
-            mode=mode,
+            mode=mode or "min",
             save_top_k=save_top_k,
             save_weights_only=save_weights_only,
         )
+        self._chosen_mode = mode
         self.judged_: tuple[int, float] = (-1, math.nan)  # step and score of the last decision
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -80,6 +81,7 @@ class BestProbeCheckpoint(RunCheckpoint):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
+        self._set_mode(trainer)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         probes = require_probes(
             trainer, "BestProbeCheckpoint saves what a ProbeCallback finds best"
@@ -119,6 +121,20 @@ class BestProbeCheckpoint(RunCheckpoint):
         super().load_state_dict(state_dict)
         if self.dirpath == state_dict["dirpath"]:
             self.judged_ = tuple(state_dict["judged"])
+
+    def _set_mode(self, trainer: Trainer) -> None:
+        """Take the better direction of the series where none was chosen."""
+        series = series_of(probes_of(trainer), str(self.monitor))
+        if series is None:
+            return  # a key that only a user's metric gives, or none: told before the first step
+        declared = {"lower": "min", "higher": "max", None: None}[series.direction]
+        if self._chosen_mode is None and declared is None:
+            raise ValueError(
+                f"BestProbeCheckpoint(monitor={self.monitor!r}): neither a low nor a high "
+                f"{series.title} is better by its declaration. Pass mode."
+            )
+        if self._chosen_mode is None and declared == "max":
+            self.mode, self.kth_value = "max", torch.tensor(-torch.inf)
 
     def _judge(self, trainer: Trainer) -> None:
         step, probe = step_of(trainer), self._source(trainer)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from dnc_lightning.callbacks.cost import Meter
 from dnc_lightning.callbacks.run_state import RunState
+from dnc_lightning.instruments import declared, find_instruments, pattern
+from dnc_lightning.series import Series
 
 
 def probes_of(trainer: Any) -> list[RunState]:
@@ -15,6 +18,17 @@ def probes_of(trainer: Any) -> list[RunState]:
     return [
         c for c in trainer.callbacks if hasattr(c, "run_dir_") and hasattr(c, "records_written_")
     ]
+
+
+def series_of(probes: Iterable[Any], key: str) -> Series | None:
+    """The declaration of a logged key, by the instruments of the probe that it begins with."""
+    for probe in probes:
+        if key.startswith(f"{probe.name}/"):
+            told = (one for one in declared(find_instruments(probe.metrics)) if not one.axes)
+            found = [one for one in told if re.fullmatch(f".+/{pattern(one).pattern}", key)]
+            if found:  # "a/b" is closer than "b"
+                return max(found, key=lambda one: len(one.key))
+    return None
 
 
 def meters_of(probes: Iterable[Any]) -> list[Meter]:

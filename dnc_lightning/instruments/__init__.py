@@ -22,6 +22,7 @@ from dnc_lightning.instruments._catalogue import (
     GROUP,
     declared,
     find_instruments,
+    pattern,
 )
 from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.probe.bench import Bench, Settings
@@ -42,4 +43,5 @@ __all__ = [
     "TorchMetric",
     "declared",
     "find_instruments",
+    "pattern",
 ]

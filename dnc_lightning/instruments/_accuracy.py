@@ -24,7 +24,7 @@ def accuracy_series(key: str, title: str, meaning: str, chance: str) -> tuple[Se
         chance: Key of the accuracy of naming the largest class.
     """
     common: dict[str, Any] = {"group": _GROUP, "low": 0.0, "high": 1.0, "direction": "higher"}
-    error: dict[str, Any] = {"group": _GROUP, "low": 0.0, "direction": "lower"}
+    error: dict[str, Any] = {"group": _GROUP, "low": 0.0}
     return (
         Series(
             key=f"{key}/top1",

@@ -160,10 +160,11 @@ def _check_keys(found: Sequence[Instrument]) -> None:
 def _collide(a: Series, b: Series) -> bool:
     """Whether two series share a key of one scope; numbers and arrays are kept apart."""
     together = a.scope == b.scope and bool(a.axes) == bool(b.axes)
-    return together and bool(_pattern(a).fullmatch(b.key) or _pattern(b).fullmatch(a.key))
+    return together and bool(pattern(a).fullmatch(b.key) or pattern(b).fullmatch(a.key))
 
 
-def _pattern(series: Series) -> re.Pattern[str]:
+def pattern(series: Series) -> re.Pattern[str]:
+    """What the keys of a declaration match, below the prefix of its scope."""
     key = re.escape(series.key)
     for place, words in ((re.escape(SHOTS), r"\d+"), (re.escape(PAIR), "[^/]+-[^/]+")):
         key = key.replace(place, f"({words}|{place})")

@@ -41,6 +41,7 @@ class FewShot:
             "few_shot_error_se/{m}",
             "Standard error, m={m}",
             "of the measured error, over episodes",
+            direction=None,  # a small one is no merit of the encoder
             queries=True,
         ),
         _error(

@@ -8,6 +8,7 @@ from pathlib import Path
 from dnc_lightning.records.files import write_atomically
 from dnc_lightning.records.store import Run, read_run
 from dnc_lightning.reporting.page.data import page_data
+from dnc_lightning.reporting.read.best import BEST_LEGEND, choices
 from dnc_lightning.reporting.read.facts import Remark, remarks, run_facts
 from dnc_lightning.reporting.read.few_shot import SERIES
 from dnc_lightning.reporting.read.views import moment, views
@@ -59,6 +60,8 @@ def page(run: Run, *, finished: bool) -> str:
         cautions=[*remarks(run.records, "warnings"), *problems],
         notes=remarks(run.records, "notes"),
         facts=run_facts(run),
+        choices=choices(run),
+        choices_read=BEST_LEGEND,
     )
 
 

@@ -37,6 +37,7 @@ from dnc_lightning.reporting.words import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 PLAIN_WIDTH = 110  # where the output is a file
@@ -58,28 +59,41 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
         ModuleNotFoundError: If rich is not installed; the message names the extra.
     """
     require("rich")
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal and console.width < PLAIN_WIDTH:
-        console = Console(file=file, highlight=False, width=PLAIN_WIDTH)
-    title = f"\n[bold]{escape(plain(name or str(run.folder)))}[/]  [dim]{escape(_about(run))}[/]"
-    console.print(title, soft_wrap=True)
+    console = console_of(file)
+    console.print(title_of(run, name), soft_wrap=True)
     if run.records:
         rows = [numbers(run, view) for view in views(run)]
         once = len(run.records) == 1
-        console.print(_table(_rows(rows, once)))
+        console.print(table_of(_rows(rows, once)))
         for line in (*_labels_needed(rows), *_across(run)):
             console.print(f"  {escape(line)}")
         if found := further(run):
-            console.print(_table(_further_rows(found, once)))
+            console.print(table_of(_further_rows(found, once)))
     cautions = [f"{r.text} ({r.when})" for r in remarks(run.records, "warnings")]
     for text in [*cautions, *run.problems]:
         console.print(f"  [yellow]![/] {escape(text)}")
 
 
-def _table(rows: Iterator[Row]) -> Table:
+def console_of(file: IO[str] | None) -> Console:
+    """Where to print: as wide as a terminal is, or wide enough where there is none."""
+    from rich.console import Console
+
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal and console.width < PLAIN_WIDTH:
+        console = Console(file=file, highlight=False, width=PLAIN_WIDTH)
+    return console
+
+
+def title_of(run: Run, name: str | None) -> str:
+    """A run's name, and what it is, in rich's markup."""
+    from rich.markup import escape
+
+    return f"\n[bold]{escape(plain(name or str(run.folder)))}[/]  [dim]{escape(_about(run))}[/]"
+
+
+def table_of(rows: Iterator[Row]) -> Table:
     """Lay out rows, names to the left and numbers to the right; what became better is green."""
     from rich import box
     from rich.table import Table

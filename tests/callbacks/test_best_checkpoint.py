@@ -351,3 +351,23 @@ def test_an_average_over_resolved_pairs_alone_is_named_as_such(tmp_path: Path) -
     best = BestProbeCheckpoint("probe/label/cdnv_unbiased")
     with pytest.warns(UserWarning, match="of which an encoder that collapses keeps the best"):
         fit(tmp_path, probe(), best, max_steps=1)
+
+
+def test_what_is_better_follows_from_the_declaration(tmp_path: Path) -> None:
+    callback = probe(every_n_train_steps=2, metrics=["health", "few_shot"], shots=(1,))
+    high = BestProbeCheckpoint("probe/features/effective_rank", save_top_k=-1)
+    low = BestProbeCheckpoint("probe/label/few_shot_error/1", save_top_k=-1)
+    fit(tmp_path, callback, high, low, max_steps=8)
+    assert (high.mode, low.mode) == ("max", "min")
+    for kept, best in ((high, max), (low, min)):
+        scores = [r.scalars[str(kept.monitor)] for r in records(callback)]
+        assert float(kept.best_model_score) == pytest.approx(best(scores))  # type: ignore[arg-type]
+
+
+def test_what_has_no_better_direction_needs_a_mode(tmp_path: Path) -> None:
+    key = "probe/features/norm"
+    with pytest.raises(
+        ValueError, match=r"neither a low nor a high Norm of the features is better"
+    ):
+        fit(tmp_path, probe(metrics=["health"]), BestProbeCheckpoint(key), max_steps=1)
+    fit(tmp_path, probe(metrics=["health"]), BestProbeCheckpoint(key, "max"), max_steps=1)
