@@ -30,8 +30,10 @@ _health = partial(Series, group="Health", scope="features")
 _RANK: dict[str, Any] = {"unit": "dimensions", "low": 1.0, "scale": "log"}
 _NOISE = "as many vectors of white noise of that dimension"
 
-RANK_SAMPLES = 5000
-"""Samples that ranks and alpha-ReQ are of: all the probe has, or as many, evenly spaced."""
+RANK_SAMPLES, RANK_DIMENSIONS = 5000, 512
+"""Samples that ranks and alpha-ReQ are of, evenly spaced: all that the probe has up to the first;
+up to the second where features are wider than that, for the cost is the cube of the lesser of the
+two, and would come near that of the forward passes."""
 
 
 def _of_noise(key: str) -> tuple[Reference, ...]:
@@ -47,7 +49,8 @@ class Health:
             key="rankme",
             title="RankMe",
             meaning="exponential of the entropy of the singular values of the features, uncentred "
-            f"as published: a common offset lowers it; of at most {RANK_SAMPLES} samples",
+            f"as published: a common offset lowers it; of at most {RANK_SAMPLES:,} samples, or "
+            f"{RANK_DIMENSIONS} where features have more dimensions",
             direction="higher",
             references=_of_noise("rankme"),
             **_RANK,
@@ -87,7 +90,7 @@ class Health:
         _health(
             key="dead_units",
             title="Dead units",
-            meaning="share of the dimensions that are the same for all samples",
+            meaning="share of the dimensions that are the same for all samples that ranks are of",
             low=0.0,
             high=1.0,
             direction="lower",
@@ -132,10 +135,12 @@ class Health:
 
     def measure(self, bench: Bench) -> Found:
         """One spectrum, one pass over the norms, and the pairs of some samples."""
-        features, shard = thinned(bench.features, RANK_SAMPLES, bench.shard)
+        dim = bench.features.shape[1]
+        most = RANK_SAMPLES if dim <= RANK_DIMENSIONS else RANK_DIMENSIONS
+        samples = min(sum(bench.counts), most)
+        features, shard = thinned(bench.features, most, bench.shard)
         spectrum = feature_spectrum(features, shard=shard)
         norms = feature_norms(bench.features, shard=bench.shard)
-        samples, dim = min(sum(bench.counts), RANK_SAMPLES), bench.features.shape[1]
         noise = noise_eigenvalues(samples, dim)
         return Found(
             {

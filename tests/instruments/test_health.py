@@ -61,3 +61,13 @@ def test_they_are_measured_once_whatever_the_tasks() -> None:
     alone, _ = measured(features, {"two": other}, ["health"])
     assert several["features"].scalars == pytest.approx(alone["features"].scalars, nan_ok=True)
     assert not any("rank" in key for key in several["one"].scalars)
+
+
+def test_wide_features_are_thinned_to_what_a_probe_can_afford() -> None:
+    features = torch.randn(600, 530, generator=torch.Generator().manual_seed(1))
+    task = Task(torch.arange(600) % 3, ("a", "b", "c"))
+    here, _ = measured(features, {"label": task}, ["health"])
+    kept = features[torch.arange(512) * 600 // 512]
+    scalars = here["features"].scalars
+    assert scalars["rankme"] == float(rankme(feature_spectrum(kept).uncentred))
+    assert scalars["rankme_noise"] == float(rankme(noise_eigenvalues(512, 530)))
