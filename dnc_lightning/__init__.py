@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BestProbeCheckpoint",
+    "CollapseAlarm",
     "HtmlReport",
     "LogSpaced",
     "LogSpacedCheckpoint",
@@ -35,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "BestProbeCheckpoint": "dnc_lightning.callbacks",
+    "CollapseAlarm": "dnc_lightning.callbacks",
     "HtmlReport": "dnc_lightning.callbacks",
     "LogSpaced": "dnc_lightning.callbacks",
     "LogSpacedCheckpoint": "dnc_lightning.callbacks",

@@ -7,19 +7,26 @@ import warnings
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from dnc_lightning import HtmlReport, LogSpacedCheckpoint, ProbeCallback, TerminalSummary
+from dnc_lightning import (
+    CollapseAlarm,
+    HtmlReport,
+    LogSpacedCheckpoint,
+    ProbeCallback,
+    TerminalSummary,
+)
 
 
 class RecipeCLI(LightningCLI):
     """LightningCLI with a probe of the data module's held-out images, a report and checkpoints."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the keys `probe`, `report`, `summary`, `checkpoint`; the data gives the probe set."""
+        """Add `probe`, `report`, `summary`, `checkpoint`, `alarm`; the data gives the probe set."""
         parser.add_lightning_class_args(ProbeCallback, "probe")
         parser.link_arguments("data.probe_set", "probe.probe", apply_on="instantiate")
         parser.add_lightning_class_args(HtmlReport, "report")
         parser.add_lightning_class_args(TerminalSummary, "summary")
         parser.add_lightning_class_args(LogSpacedCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(CollapseAlarm, "alarm")
 
 
 def main(module: type[LightningModule], args: list[str] | None = None) -> RecipeCLI:

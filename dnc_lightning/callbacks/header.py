@@ -51,7 +51,7 @@ def header_of(
         "sources": engine.sources,
         "layouts": {encoder.name: str(encoder.layout) for encoder in engine.embedder.encoders},
         "tasks": {name: list(task.classes) for name, task in tasks.items()},
-        "prefixes": {e: {t: engine.key(e, t) for t in tasks} for e in engine.names},
+        "prefixes": engine.prefixes,
         "probe": {
             "size": len(probe),
             "per_class": {

@@ -45,6 +45,20 @@ def log_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> li
     return failures
 
 
+def send_alert(trainer: Trainer, *, title: str, text: str) -> list[str]:
+    """Alert whoever follows a run in W&B; return what went wrong, in words."""
+    failures = []
+    for logger in trainer.loggers:
+        if _is(logger, "WandbLogger"):
+            run: Any = logger
+            try:
+                alert = partial(run.experiment.alert, title=title, text=text, level="WARN")
+                in_time(logger, alert)
+            except Exception as error:
+                failures.append(f"{type(logger).__name__} failed to alert: {error!r}.")
+    return failures
+
+
 def prepare_loggers(trainer: Trainer, callback: Any, header: Mapping[str, Any]) -> list[str]:
     """Tell each logger, before the first probe of a process, how its numbers belong together.
 

@@ -232,7 +232,9 @@ class ProbeCallback(RunState):
         return step != self.last_step_ and step >= self.not_before_ and self.replaced_ is None
 
     def _due(self, trainer: Trainer) -> bool:
-        """Whether the clock wants a probe now, or else the schedule of the steps."""
+        """Whether somebody wants a probe now, the clock, or else the schedule of the steps."""
+        if self._asked_:
+            return True
         if self.train_time_interval is None:
             return step_of(trainer) >= self.next_step_
         passed = time.monotonic() - self._last_time_
@@ -254,7 +256,7 @@ class ProbeCallback(RunState):
     def _probe(self, trainer: Trainer, *, final: bool = False) -> None:
         if self.engine_.processes.lost:
             return
-        began, step = time.monotonic(), step_of(trainer)
+        began, step, self._asked_ = time.monotonic(), step_of(trainer), False
         before = self.scores_ if step == self.last_step_ else None
         thorough = final or self.last_step_ < 0
         self._tell(drift(trainer))

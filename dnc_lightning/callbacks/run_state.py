@@ -62,6 +62,7 @@ class RunState(RecordingCallback):
         self._further_: set[str] = set()  # keys that only probes have shown, see KnownKeys
         self.replaced_: ProbeResult | None = None  # of trained weights that an average replaced
         self._ended_ = False  # the last probe was made
+        self._asked_ = False  # for a probe at the next step, see `probe_soon`
         self._told_: set[str] = set()
         self._found_: list[str] = []  # warnings for the next record
         self._module_: int | None = None  # id of what was fitted last
@@ -93,6 +94,14 @@ class RunState(RecordingCallback):
     def records_written_(self) -> int:
         """Records of this process so far; 0 on every rank but zero."""
         return self._recorder_.written
+
+    def probe_soon(self) -> None:
+        """Ask for a probe at the next step, whatever the schedule; call on every rank."""
+        self._asked_ = True
+
+    def found(self, warning: str) -> None:
+        """Put a warning of another callback into the next record."""
+        self._found_.append(warning)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""

@@ -166,6 +166,11 @@ class ProbeEngine:
         alone = self.trained == (encoder,)
         return "/".join([self.prefix, task] if alone else [self.prefix, encoder, task])
 
+    @property
+    def prefixes(self) -> dict[str, dict[str, str]]:
+        """Encoder -> task -> prefix of its keys."""
+        return {e: {t: self.key(e, t) for t in self.tasks} for e in self.names}
+
     def keys(self, *, thorough: bool) -> set[str]:
         """The keys of a probe's scalars, as far as known before it."""
         return self.known.expected(self._planned(thorough))
@@ -211,7 +216,8 @@ class ProbeEngine:
                 text = f"{average.source} has not begun to average: {average.name!r} is nan."
                 found = ProbeResult(notes=[text])
             else:
-                embedder = replace(self.embedder, module=module, device=_device_of(module))
+                kept = next(module.parameters()).device  # maybe not that of the trained weights
+                embedder = replace(self.embedder, module=module, device=kept)
                 with lent_trainer(module, self.embedder.module):
                     found = self._attempt(embedder, named, thorough)
             result.update(found)
@@ -290,8 +296,3 @@ class ProbeEngine:
             for place, here in found.items():
                 result.file(here, self.key(encoder, place), f"{encoder}/{place}")
         return result
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    """An average may be kept on another device than the trained weights."""
-    return next(module.parameters()).device

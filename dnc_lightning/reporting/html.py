@@ -8,6 +8,7 @@ from pathlib import Path
 from dnc_lightning.records.files import write_atomically
 from dnc_lightning.records.store import Run, read_run
 from dnc_lightning.reporting.page.data import page_data
+from dnc_lightning.reporting.read.alarm import ALARM, alarm_words
 from dnc_lightning.reporting.read.best import BEST_LEGEND, choices
 from dnc_lightning.reporting.read.facts import Remark, remarks, run_facts
 from dnc_lightning.reporting.read.few_shot import SERIES
@@ -47,6 +48,7 @@ def page(run: Run, *, finished: bool) -> str:
     """Return the HTML of a run's page; see `write_report`."""
     shown = views(run) if run.records else []
     problems = [Remark(problem, "") for problem in run.problems]
+    cautions = remarks(run.records, "warnings")
     return render(
         "report.html",
         (*SCRIPTS, "report.js"),
@@ -57,7 +59,8 @@ def page(run: Run, *, finished: bool) -> str:
         shown=bool(shown),
         once=finished and len(run.records) == 1,
         measured={name: LOOKS[name].title for name in SERIES},
-        cautions=[*remarks(run.records, "warnings"), *problems],
+        alarms=alarm_words(run),
+        cautions=[*(c for c in cautions if not c.text.startswith(ALARM)), *problems],
         notes=remarks(run.records, "notes"),
         facts=run_facts(run),
         choices=choices(run),

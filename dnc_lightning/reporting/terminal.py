@@ -23,6 +23,7 @@ from dnc_lightning.reporting.compare.numbers import (
 from dnc_lightning.reporting.optional import require
 from dnc_lightning.reporting.page.further import reference_words
 from dnc_lightning.reporting.page.tiles import labels_words
+from dnc_lightning.reporting.read.alarm import ALARM, alarm_words
 from dnc_lightning.reporting.read.facts import remarks
 from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.views import duration, views
@@ -63,15 +64,18 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
 
     console = console_of(file)
     console.print(title_of(run, name), soft_wrap=True)
+    for words in alarm_words(run):
+        console.print(f"  [bold red]Alarm[/] {escape(words)}")
     if run.records:
         rows = [numbers(run, view) for view in views(run)]
         once = len(run.records) == 1
         console.print(table_of(_rows(rows, once)))
         for line in (*_labels_needed(rows), *_across(run)):
             console.print(f"  {escape(line)}")
-        if found := further(run):
-            console.print(table_of(_further_rows(found, once)))
-    cautions = [f"{r.text} ({r.when})" for r in remarks(run.records, "warnings")]
+        if others := further(run):
+            console.print(table_of(_further_rows(others, once)))
+    found = remarks(run.records, "warnings")
+    cautions = [f"{r.text} ({r.when})" for r in found if not r.text.startswith(ALARM)]
     for text in [*cautions, *run.problems]:
         console.print(f"  [yellow]![/] {escape(text)}")
 

@@ -39,7 +39,7 @@ def print_best(run: Run, name: str | None = None, file: IO[str] | None = None) -
     for step in sorted(
         {e.step for one in found for row in one.rows.values() for e in row.values()}
     ):
-        if (kept := checkpoint_of(run, step)) is not None:
+        if (kept := checkpoint_of(run.folder, step)) is not None:
             console.print(f"  step {step:,}: {escape(plain(str(kept)))}", soft_wrap=True)
 
 

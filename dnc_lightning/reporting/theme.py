@@ -72,6 +72,7 @@ class Theme:
     plain: str  # a series without a role of its own
     good: str
     warning: str
+    alarm: str
     focus: str
     cdnv_ramp: tuple[str, ...]
     directional_cdnv_ramp: tuple[str, ...]
@@ -110,6 +111,7 @@ LIGHT = Theme(
     plain="#5c469f",
     good="#1f7350",
     warning="#8a5a00",
+    alarm="#b3261e",
     focus="#0b63ce",
     cdnv_ramp=("#f2f7fb", "#c6ddf0", "#86b5dc", "#4486bf", "#1d5a97", "#0c2f5c"),
     directional_cdnv_ramp=("#fdf5ec", "#fbd9b4", "#f5ab6c", "#dd7430", "#a8430f", "#5c2005"),
@@ -144,6 +146,7 @@ DARK = Theme(
     plain="#afa3e4",
     good="#6fcf9f",
     warning="#f0c060",
+    alarm="#ff8a80",
     focus="#8cc2ff",
     cdnv_ramp=("#122030", "#1b3c5f", "#2b659c", "#4e95d2", "#93c3ee", "#e6f2fc"),
     directional_cdnv_ramp=("#2a170c", "#5a2b10", "#974714", "#d87430", "#f9ad74", "#fdeadb"),

@@ -73,12 +73,12 @@ def test_the_best_step_its_error_and_whether_that_is_as_good(folder: Path) -> No
 
 def test_a_checkpoint_of_the_step_is_found(folder: Path) -> None:
     run = read_run(folder)
-    assert checkpoint_of(run, 10) is None
+    assert checkpoint_of(run.folder, 10) is None
     kept = folder.parents[1] / "checkpoints" / "step-000010.ckpt"
     kept.parent.mkdir()
     kept.touch()
-    assert checkpoint_of(run, 10) == kept.resolve()
-    assert checkpoint_of(run, 100) is None
+    assert checkpoint_of(run.folder, 10) == kept.resolve()
+    assert checkpoint_of(run.folder, 100) is None
 
 
 def test_the_terminal_and_the_page_show_it(

@@ -106,15 +106,26 @@ def choices(run: Run) -> list[Choices]:
     ]
 
 
-def checkpoint_of(run: Run, step: int) -> Path | None:
+def checkpoint_of(folder: Path, step: int) -> Path | None:
     """The checkpoint of a step in the `checkpoints` beside a run's records, if one is there."""
-    for above in list(run.folder.resolve().parents)[:3]:
-        folder = above / "checkpoints"
-        named = sorted(folder.glob("*.ckpt")) if folder.is_dir() else []
-        for file in named:
-            if (told := re.search(r"step[-=](\d+)\.ckpt$", file.name)) and int(told[1]) == step:
-                return file
-    return None
+    return _checkpoints(folder).get(step)
+
+
+def checkpoint_until(folder: Path, step: int) -> Path | None:
+    """The latest checkpoint up to a step in the `checkpoints` beside a run's records."""
+    found = _checkpoints(folder)
+    return found[max(earlier)] if (earlier := [at for at in found if at <= step]) else None
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """Step -> file, of those whose names end with it, in the nearest folder that has any."""
+    for above in list(folder.resolve().parents)[:3]:
+        kept = above / "checkpoints"
+        named = sorted(kept.glob("*.ckpt"), reverse=True) if kept.is_dir() else []
+        told = ((re.search(r"step[-=](\d+)\.ckpt$", file.name), file) for file in named)
+        if found := {int(match[1]): file for match, file in told if match}:
+            return found
+    return {}
 
 
 def _of(
