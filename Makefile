@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: ci demo fashion reproduce picture test test-slow bench lint types browser chromedriver clean
+.PHONY: ci demo fashion reproduce validate picture test test-slow bench lint types browser chromedriver clean
 
 # What must hold before a change lands.
 ci: lint types chromedriver
@@ -23,6 +23,10 @@ fashion: $(STAMP)
 # Every method on both small data sets; writes docs/reproduction.md.
 reproduce: $(STAMP)
 	$(RUN) -m recipes.reproduce $(ARGS)
+
+# Which number predicts what, over checkpoints and over encoders; writes docs/validation.md.
+validate: $(STAMP)
+	$(RUN) -m recipes.validate $(ARGS)
 
 # The picture in README: the page that `make demo` made last.
 picture: browser

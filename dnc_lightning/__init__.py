@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         TerminalSummary,
     )
     from dnc_lightning.evaluation import evaluate, replay
-    from dnc_lightning.probe import ProbeSet, layer_output
+    from dnc_lightning.probe import ProbeSet, image_views, layer_output
 
 __all__ = [
     "BestProbeCheckpoint",
@@ -30,6 +30,7 @@ __all__ = [
     "TerminalSummary",
     "__version__",
     "evaluate",
+    "image_views",
     "layer_output",
     "replay",
 ]
@@ -44,6 +45,7 @@ _HOMES = {
     "ProbeSet": "dnc_lightning.probe",
     "TerminalSummary": "dnc_lightning.callbacks",
     "evaluate": "dnc_lightning.evaluation",
+    "image_views": "dnc_lightning.probe",
     "layer_output": "dnc_lightning.probe",
     "replay": "dnc_lightning.evaluation",
 }

@@ -82,6 +82,7 @@ def evaluate(
     accelerator: str = "auto",
     precision: str = "32-true",
     fresh: bool = False,
+    page: bool = True,
 ) -> Evaluation:
     """Measure frozen encoders on a labelled probe set, as a thorough probe of training does.
 
@@ -107,6 +108,7 @@ def evaluate(
         accelerator: "auto", "cpu", "cuda", "mps": as of Lightning's Fabric.
         precision: "32-true", "bf16-mixed", "16-mixed" and so on, as of Lightning's Fabric.
         fresh: Measure again what was measured before.
+        page: Write a page; False where one of many encoders will be written later.
 
     Raises:
         ValueError: an argument out of range, an encoder or images that cannot work; of several
@@ -143,8 +145,8 @@ def evaluate(
                 runs[loaded.name] = found
         if several and len(problems) == len(given):
             raise ValueError(f"no encoder could be measured. {' '.join(problems)}")
-        page = write_page(runs, Path(out)) if here.leads else None
-    return Evaluation(runs, page, tuple(problems))
+        written = write_page(runs, Path(out)) if here.leads and page else None
+    return Evaluation(runs, written, tuple(problems))
 
 
 def _one(

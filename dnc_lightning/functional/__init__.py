@@ -35,6 +35,7 @@ from dnc_lightning.functional.geometry import class_geometry
 from dnc_lightning.functional.guarantee import few_shot_guarantee
 from dnc_lightning.functional.intervals import Estimate, population_estimate
 from dnc_lightning.functional.labels import coarsen, cramers_v
+from dnc_lightning.functional.lidar import alignment, lidar
 from dnc_lightning.functional.linear_probe import (
     LinearProbe,
     TrainingSet,
@@ -60,6 +61,7 @@ from dnc_lightning.functional.spectrum import (
     rankme,
 )
 from dnc_lightning.functional.summary import COLLAPSE_KEYS, bound_summary, collapse_summary
+from dnc_lightning.functional.transfer import Ncti, h_score, logme, ncti
 from dnc_lightning.functional.unbiased import debias
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "Interval",
     "LabelsNeeded",
     "LinearProbe",
+    "Ncti",
     "Norms",
     "OrthogonalitySummary",
     "Reduce",
@@ -77,6 +80,7 @@ __all__ = [
     "TrainingSet",
     "VarianceDecomposition",
     "accuracy",
+    "alignment",
     "alpha_req",
     "axis_cosines",
     "bound_summary",
@@ -97,12 +101,16 @@ __all__ = [
     "few_shot_bound",
     "few_shot_guarantee",
     "gaussian_prediction",
+    "h_score",
     "half_of_each_class",
     "knn_accuracy",
     "knn_predict",
     "labels_needed",
+    "lidar",
     "logistic_probe",
+    "logme",
     "ncc_error",
+    "ncti",
     "noise_eigenvalues",
     "orthogonality_bound",
     "orthogonality_summary",

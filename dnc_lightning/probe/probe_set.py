@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from dnc_lightning.functional.linear_probe import half_of_each_class
 from dnc_lightning.probe.hierarchy import Hierarchy, add_coarse_tasks
 from dnc_lightning.probe.images import as_tensor
 from dnc_lightning.probe.isolation import isolated_rng
@@ -140,18 +142,37 @@ class ProbeSet:
 
     def transformed(self, transform: Callable[[Any], Any]) -> ProbeSet:
         """The same samples through a transform, such as that of an encoder."""
-        other = ProbeSet(
-            self.dataset,
-            self.per_class,
-            self.labels,
-            transform,
-            self.seed,
-            hierarchy=self.hierarchy,
-            num_workers=self.num_workers,
-            on_error=self.on_error,
-        )
-        if "_source" in vars(self):  # labels that were read already
-            vars(other)["_source"] = self._source
+        other = self._alike()
+        other.transform = transform
+        return other
+
+    def halves(self) -> tuple[ProbeSet, ProbeSet]:
+        """Two probe sets without a sample in common, each with half of every class.
+
+        Classes are those of the first task; the greater half of an odd one is in the first set.
+
+        Raises:
+            ValueError: a class with one sample, or one of another task that a half has none of.
+        """
+        first = next(iter(self.tasks.values())).labels
+        chosen = half_of_each_class(first, torch.Generator().manual_seed(self.seed))
+        found = self._alike(), self._alike()
+        for half, mask in zip(found, (chosen, ~chosen), strict=True):
+            vars(half)["indices"] = self.indices[mask]
+            vars(half).pop("tasks", None)
+            for name, task in half.tasks.items():
+                count = torch.bincount(task.labels, minlength=len(task.classes))
+                if not bool(count.all()):
+                    raise ValueError(
+                        f"one half has no sample of class {task.classes[int(count.argmin())]!r} of "
+                        f"task {name!r}. Raise per_class."
+                    )
+        return found
+
+    def _alike(self) -> ProbeSet:
+        """One with the same arguments, and the labels and samples that are known already."""
+        other = copy.copy(self)
+        other._left_out, other._first = list(self._left_out), None
         return other
 
     def leave_out(self, lost: Tensor) -> None:

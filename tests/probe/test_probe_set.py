@@ -11,6 +11,7 @@ from dnc_lightning import ProbeSet
 from dnc_lightning.probe import bank as bank_module
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.images import as_tensor
+from tests.callbacks.modules import Clean
 
 CPU = torch.device("cpu")
 
@@ -90,3 +91,31 @@ def test_a_bank_that_does_not_fit_decodes_at_each_probe(monkeypatch: pytest.Monk
 
 def test_an_empty_shard_is_a_bank() -> None:
     assert list(bank([]).batches(2, CPU)) == []
+
+
+def test_halves_share_no_sample_and_hold_half_of_every_class() -> None:
+    data = Clean()
+    probe = ProbeSet(data, per_class=9, seed=3)
+    first, second = probe.halves()
+    a, b = set(first.indices.tolist()), set(second.indices.tolist())
+    assert not a & b
+    assert a | b == set(probe.indices.tolist())
+    assert torch.bincount(first.tasks["label"].labels).tolist() == [5, 5, 5]
+    assert torch.bincount(second.tasks["label"].labels).tolist() == [4, 4, 4]
+    assert len(probe) == 27  # as it was
+    assert probe.halves()[0].indices.tolist() == first.indices.tolist()
+    assert torch.equal(first.image(2), probe.image(probe.indices.tolist().index(first.indices[2])))
+    turned = first.transformed(lambda image: image.flip(-1))
+    assert turned.indices.tolist() == first.indices.tolist()
+    assert torch.equal(turned.image(0), first.image(0).flip(-1))
+
+
+def test_a_class_of_another_task_that_a_half_would_lack_is_named() -> None:
+    labels = {"a": [0, 0, 1, 1], "b": [1, 0, 1, 0]}  # two ways of four have both ones together
+    refused = 0
+    for seed in range(20):
+        try:
+            ProbeSet(Clean(4), per_class=2, labels=labels, seed=seed).halves()
+        except ValueError as error:
+            refused += "no sample of class '1' of task 'b'" in str(error)
+    assert 0 < refused < 20
