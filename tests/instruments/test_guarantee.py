@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dnc_lightning.functional import few_shot_guarantee, labels_needed
 from dnc_lightning.functional.guarantee import block_errors
+from dnc_lightning.instruments import Guarantee
 from dnc_lightning.probe.labels import Task
 from tests.instruments.test_keys import SETTINGS, measured
 
@@ -55,3 +56,23 @@ def test_shots_without_a_query_have_no_guarantee_and_cheap_probes_none() -> None
     assert set(found["label"].scalars) == set(keys["label"])
     cheap, declared = measured(features, {"label": task}, ["guarantee"], thorough=False)
     assert (cheap["label"].scalars, declared["label"]) == ({}, [])
+
+
+def test_a_simultaneous_guarantee_shares_its_five_percent() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    features = torch.randn(120, 5, generator=generator) + 2 * torch.eye(5)[labels]
+    task = {"label": Task(labels, ("a", "b", "c"))}
+    plain = measured(features, task, ["guarantee"], thorough=True)[0]["label"].scalars
+    both = measured(features, task, [Guarantee(simultaneous=True)], thorough=True)[0][
+        "label"
+    ].scalars
+    shots = [int(key.rpartition("/")[2]) for key in plain if key.startswith("guarantee/")]
+    assert len(shots) > 1
+    for m in shots:
+        expected = few_shot_guarantee(features, labels, m, 1 - 0.05 / 2 / len(shots))
+        assert both[f"guarantee/{m}"] == float(expected)
+        assert both[f"guarantee/{m}"] > plain[f"guarantee/{m}"]
+    told = Guarantee(simultaneous=True).series[0].meaning
+    assert "at all shots and both probes together" in told
+    assert "at all shots" not in Guarantee().series[0].meaning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ SETTINGS = Settings(shots=(1, 4, 9))
 
 
 def measured(
-    features: Tensor, tasks: dict[str, Task], names: list[str], thorough: bool = False
+    features: Tensor, tasks: dict[str, Task], names: list[Any], thorough: bool = False
 ) -> tuple[dict[str, Measurement], dict[str, list[str]]]:
     """What was found and what is declared, place by place."""
     counts = {name: torch.bincount(task.labels).tolist() for name, task in tasks.items()}

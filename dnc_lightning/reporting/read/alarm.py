@@ -28,8 +28,8 @@ ALARM = "Alarm: "
 
 Kind = Literal["complete", "dimensional", "sudden", "not finite"]
 
-RANK_LEFT, ROOT_LEFT = 0.07, 0.2
-"""Of a dimensional collapse: shares of the greatest effective rank and RankMe so far."""
+RANKS_LEFT = 0.0115
+"""Of a dimensional collapse: share of the greatest effective rank so far, times that of RankMe."""
 
 SPREAD_LEFT = 0.1
 """Of a complete one: share of the least uniformity so far."""
@@ -229,7 +229,7 @@ def _complete(before: Sequence[Signs], now: Signs) -> str | None:
 def _dimensional(before: Sequence[Signs], now: Signs) -> str | None:
     rank = max(_finite(s.effective_rank for s in before), default=math.nan)
     root = max(_finite(s.rankme for s in before), default=math.nan)
-    if now.effective_rank <= RANK_LEFT * rank and now.rankme <= ROOT_LEFT * root:
+    if now.effective_rank * now.rankme <= RANKS_LEFT * rank * root:
         return (
             f"effective rank {number_words(rank)} → {number_words(now.effective_rank)}, "
             f"RankMe {number_words(root)} → {number_words(now.rankme)}"
