@@ -49,6 +49,8 @@ def header_of(
         "name": engine.prefix,
         "encoders": list(engine.names),
         "sources": engine.sources,
+        "profiles": _profiles(engine),
+        "dimensions": {name: empty.shape[1] for name, empty in engine.empty.items()},
         "layouts": {encoder.name: str(encoder.layout) for encoder in engine.embedder.encoders},
         "tasks": {name: list(task.classes) for name, task in tasks.items()},
         "prefixes": engine.prefixes,
@@ -83,3 +85,10 @@ def header_of(
         "fingerprint": fingerprint(engine, probe, preprocess),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _profiles(engine: ProbeEngine) -> dict[str, list[str]]:
+    """Encoder whose layers are all looked at -> their names, the first that runs first."""
+    encoders = engine.embedder.encoders
+    found = dict.fromkeys(e.profile for e in encoders if e.profile is not None)
+    return {name: [e.name for e in encoders if e.profile == name] for name in found}

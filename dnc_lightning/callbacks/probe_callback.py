@@ -53,9 +53,9 @@ class ProbeCallback(RunState):
     Args:
         probe: The labelled images.
         encoder: What to embed with: a dotted path below the LightningModule ("backbone"), a path
-            and a layer inside it ("backbone:layer3"), a callable `(module, images) -> [N, D]`, or a
-            mapping name -> any of these. None tries the usual names, then `forward`, on a few
-            images, and says which it took.
+            and a layer inside it ("backbone:layer3", or "backbone:*" for all), a callable
+            `(module, images) -> [N, D]`, or a mapping name -> any of these. None
+            tries the usual names, then `forward`, on a few images, and says which it took.
         pooling: How tokens [N, T, D] and maps [N, D, H, W] or [N, H, W, D] become [N, D]: "cls",
             the class token; "mean", the mean of patches, without class and register tokens; or
             "auto", the class token where one is among the tokens and the mean elsewhere.

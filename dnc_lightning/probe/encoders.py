@@ -27,6 +27,9 @@ ENCODER_NAMES = (
 )
 """Attributes tried when no encoder is named; the first that runs on images is taken."""
 
+EVERY_LAYER = "*"
+"""Stands in a path for all layers that run, one after the other."""
+
 LAST_NAMES = ("model", "net", "network")
 """Tried after these and the module's own `forward`."""
 
@@ -40,6 +43,7 @@ class Encoder:
     root: str | None  # dotted path of the module to run; "" is the module itself; None: a callable
     layer: str | None = None  # dotted path below the root whose output is taken
     function: Callable[[Any, Tensor], Tensor] | None = None
+    profile: str | None = None  # of the layers that it is one of, see `probe.layers`
     layout: Layout | None = None  # of its output; None until it was tried
 
     @property
@@ -274,7 +278,7 @@ def _resolve(module: nn.Module, name: str, encoder: EncoderLike) -> Encoder:
         )
     root, _, layer = encoder.partition(":")
     for base, path in ((module, root), (_module_at(module, root), layer)):
-        if path and base is not None and _module_at(base, path) is None:
+        if path and path != EVERY_LAYER and base is not None and _module_at(base, path) is None:
             names = [n for n, _ in base.named_modules() if n]
             near = difflib.get_close_matches(path, names, n=5, cutoff=0.4)
             hint = near or [n for n, _ in base.named_children()]

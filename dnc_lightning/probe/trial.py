@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dnc_lightning.probe.encoders import Encoder, EncoderError, Lookup
 from dnc_lightning.probe.inputs import Watched
+from dnc_lightning.probe.layers import expanded
 from dnc_lightning.probe.layouts import find_layout
 from dnc_lightning.probe.pooling import Pooling, check_output, pool
 from dnc_lightning.probe.traces import Trace
@@ -48,7 +49,8 @@ def try_encoders(
         ValueError: none works; an output whose layout cannot be told.
     """
     failed: dict[str, str] = {}
-    for encoders in lookup.alternatives:
+    for given in lookup.alternatives:
+        encoders = tuple(e for one in given for e in expanded(module, one, images, run))
         try:
             traces = [_first_run(encoder, images, run) for encoder in encoders]
         except ValueError as error:
@@ -59,15 +61,21 @@ def try_encoders(
         settled, empty = [], {}
         for encoder, trace in zip(encoders, traces, strict=True):
             target = module if encoder.root is None else module.get_submodule(encoder.root)
-            layout = find_layout(
-                trace,
-                images,
-                pooling,
-                partial(run, encoder),
-                target,
-                encoder.source,
-                encoder.expression,
-            )
+            try:
+                layout = find_layout(
+                    trace,
+                    images,
+                    pooling,
+                    partial(run, encoder),
+                    target,
+                    encoder.source,
+                    encoder.expression,
+                )
+            except ValueError as error:
+                if encoder.profile is None:
+                    raise
+                failed[encoder.source] = str(error)  # one layer of many
+                continue
             settled.append(replace(encoder, layout=layout))
             empty[encoder.name] = pool(trace.output, len(images), layout, encoder.source)[:0]
         return Trial(

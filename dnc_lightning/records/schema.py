@@ -187,7 +187,7 @@ def _refuse(constant: str) -> float:
 _count = whole(0)
 _classes = 200_000
 _tasks = 256
-_encoders = 64
+_encoders = 256
 
 RECORD = fields(
     {
@@ -210,6 +210,8 @@ HEADER = fields(
         "name": text,
         "model": maybe(text),
         "encoders": listed(text, _encoders),
+        "profiles": named(listed(text, _encoders), _encoders),
+        "dimensions": named(_count, _encoders),
         "tasks": named(maybe(listed(label, _classes)), _tasks),
         "prefixes": named(named(text, _tasks), _encoders),
         "probe": fields(

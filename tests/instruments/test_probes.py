@@ -20,10 +20,12 @@ from dnc_lightning.functional import (
     logistic_probe,
     ridge_probe,
 )
-from dnc_lightning.instruments import DEFAULT, find_instruments
+from dnc_lightning.functional.few_shot import Shard
+from dnc_lightning.instruments import DEFAULT, Bench, Settings, find_instruments
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.reporting import read_run
 from tests.callbacks.fits import fit, probe, records
+from tests.functional.shards import run_sharded
 from tests.instruments.test_keys import measured
 
 NEW = ["guarantee", "health", "knn", "linear"]
@@ -124,3 +126,23 @@ def test_two_processes_have_the_numbers_of_one(tmp_path: Path) -> None:
     assert first.warnings == alone.warnings == ()
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == pytest.approx(ranks[1], nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["transfer", "views", "linear"])
+def test_two_shards_have_the_numbers_of_the_whole(name: str) -> None:
+    features, task = features_and_task()
+    (instrument,) = find_instruments([name])
+
+    def found(rows: Tensor, shards: dict[str, Shard]) -> dict[str, float]:
+        here = {"label": Task(task.labels[rows], task.classes)}
+        bench = Bench(features[rows], here, Settings(), thorough=True, shards=shards)
+        return {key: float(value) for key, value in instrument.measure(bench).scalars.items()}
+
+    def work(rank: int, reduce: Any) -> dict[str, float]:
+        rows = torch.arange(100)[rank::2]
+        return found(rows, {"label": Shard(task.labels, rows, reduce)})
+
+    whole = found(torch.arange(100), {})
+    assert len(whole) >= 2
+    for part in run_sharded(work, 2):
+        assert part == pytest.approx(whole, rel=1e-6, nan_ok=True)

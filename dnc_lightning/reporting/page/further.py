@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dnc_lightning.records.archives import ReadMatrix
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.charts.general import chart_of
+from dnc_lightning.reporting.charts.layers import layer_charts
 from dnc_lightning.reporting.charts.values import Matrix
 from dnc_lightning.reporting.draw.plotly import plotly_spec
+from dnc_lightning.reporting.read.layers import profiles
 from dnc_lightning.reporting.read.series import Further, further, grouped
 from dnc_lightning.reporting.words import change, in_digits, sentence
+
+LAYERS_MEANING = (
+    "At the last probe, from the first layer that runs to what the encoder returns. Noise in as "
+    "many dimensions is what a layer shows that knows nothing."
+)
 
 VALUES = 200_000  # of all series together: about 2 MB
 
@@ -20,7 +27,26 @@ def further_data(run: Run, read_matrix: ReadMatrix) -> list[dict[str, Any]]:
     """Return one entry for each series at each place, those of a group together."""
     rows = max(1, sum(len(record.scalars) for record in run.records[-1:]))
     found = further(run, max_probes=VALUES // rows, read_matrix=read_matrix)
-    return [_entry(entry) for group in grouped(found).values() for entry in group]
+    entries = [_entry(entry) for group in grouped(found).values() for entry in group]
+    return [*_layers(run), *entries]
+
+
+def _layers(run: Run) -> Iterator[dict[str, Any]]:
+    """Yield charts of what every layer shows, of encoders whose layers were all probed."""
+    for found in profiles(run):
+        for chart in layer_charts(found):
+            yield {
+                "encoder": None,  # of all encoders that are its layers
+                "task": found.task,
+                "group": f"Through the layers of {found.encoder}",
+                "title": chart.title,
+                "meaning": LAYERS_MEANING,
+                "square": False,
+                "when": "",
+                "figure": plotly_spec(chart),
+                "now": None,
+                "detail": [],
+            }
 
 
 def _entry(found: Further) -> dict[str, Any]:

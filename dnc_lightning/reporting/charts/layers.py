@@ -1,0 +1,53 @@
+"""CDNV, directional CDNV and measured error through the layers of an encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dnc_lightning.reporting.charts.values import Axis, Chart, Line, decades
+from dnc_lightning.reporting.read.layers import Profile
+from dnc_lightning.reporting.read.views import METRICS
+from dnc_lightning.reporting.theme import LOOKS
+
+LAYERS = Axis("Layer", "names")
+HEADROOM = 0.06  # of an axis' height
+
+
+def layer_charts(found: Profile) -> list[Chart]:
+    """Return one chart of CDNV and directional CDNV, and one of the error if it was measured."""
+    x = tuple(map(float, range(len(found.layers))))
+    lines = [_line(metric, x, found.values[metric]) for metric in METRICS]
+    noise = [
+        Line(f"{LOOKS[metric].title} of noise", x, found.noise[metric], "reference", k, dash="dot")
+        for k, metric in enumerate(METRICS)
+        if np.isfinite(found.noise[metric]).any()
+    ]
+    every = np.concatenate([np.array(line.y) for line in (*lines, *noise)])
+    charts = [
+        Chart(
+            "CDNV by layer",
+            LAYERS,
+            Axis("Within-class variance / squared distance", "log"),
+            (*lines, *noise),
+            labels=found.layers,
+            range=decades(every),
+        )
+    ]
+    if found.shots is not None and np.isfinite(found.error).any():
+        top = float(np.nanmax(found.error))
+        charts.append(
+            Chart(
+                "Measured error by layer",
+                LAYERS,
+                Axis(f"Error with {found.shots} labels", "linear"),
+                (_line("few_shot_error", x, found.error),),
+                labels=found.layers,
+                range=(0.0, top * (1 + HEADROOM) if top > 0 else 1.0),
+            )
+        )
+    return charts
+
+
+def _line(name: str, x: tuple[float, ...], y: tuple[float, ...]) -> Line:
+    look = LOOKS[name]
+    return Line(look.title, x, y, look.role, dash=look.dash, marker=look.marker)

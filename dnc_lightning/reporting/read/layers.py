@@ -1,0 +1,80 @@
+"""What each layer of an encoder shows at the last probe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dnc_lightning.records.store import Run
+from dnc_lightning.reporting.read.few_shot import MEASURED, few_shot
+from dnc_lightning.reporting.read.views import METRICS, View, views
+from dnc_lightning.reporting.theme import Metric
+
+Values = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One task through the layers of one encoder, at the last probe."""
+
+    encoder: str
+    task: str
+    layers: tuple[str, ...]  # in the order in which they run, short
+    values: dict[Metric, Values]  # "cdnv", "directional_cdnv" -> [L], nan where undefined
+    noise: dict[Metric, Values]  # the same of as many samples of noise in as many dimensions
+    error: Values  # measured, with the middle number of shots
+    shots: int | None  # that number; None where no error was measured
+
+
+def profiles(run: Run) -> Iterator[Profile]:
+    """Yield every encoder whose layers were all probed, task by task."""
+    if not run.records:
+        return
+    here = {(view.encoder, view.task): view for view in views(run)}
+    for encoder, layers in (run.header.get("profiles") or {}).items():
+        for task in run.header.get("tasks") or {}:
+            found = [here[layer, task] for layer in layers if (layer, task) in here]
+            if len(found) > 1:
+                yield _profile(run, encoder, task, found)
+
+
+def _profile(run: Run, encoder: str, task: str, found: list[View]) -> Profile:
+    scalars = run.records[-1].scalars
+    values = {
+        metric: tuple(scalars.get(f"{view.prefix}/{metric}", math.nan) for view in found)
+        for metric in METRICS
+    }
+    dimensions = run.header.get("dimensions") or {}
+    counts = ((run.header.get("probe") or {}).get("per_class") or {}).get(task) or []
+    n = len(counts) / sum(1 / c for c in counts) if counts and min(counts) > 0 else math.nan
+    noise: dict[Metric, Values] = {
+        # Means of n samples of noise are 2 v / n apart, v the variance of all D dimensions.
+        "cdnv": tuple(n for _ in found),
+        "directional_cdnv": tuple(
+            n / (2 * dimensions[view.encoder]) if dimensions.get(view.encoder) else math.nan
+            for view in found
+        ),
+    }
+    errors, middle = [], None
+    for view in found:
+        numbers = few_shot(run, view, max_probes=2)
+        if numbers is None:
+            errors.append(math.nan)
+            continue
+        middle = numbers.shots[numbers.middle] if middle is None else middle
+        column = numbers.shots.index(middle) if middle in numbers.shots else numbers.middle
+        errors.append(float(numbers.values[MEASURED][-1, column]))
+    names = _short([view.encoder.removeprefix(f"{encoder}:") for view in found], encoder)
+    return Profile(encoder, task, names, values, noise, tuple(errors), middle)
+
+
+def _short(layers: list[str], encoder: str) -> tuple[str, ...]:
+    """Names without the wrapper that they all lie in, "net." of "net.blocks.0"."""
+    below = [name.split(".") for name in layers if name != encoder]
+    shared = 0
+    while len({tuple(parts[: shared + 1]) for parts in below}) == 1 and all(
+        len(parts) > shared + 1 for parts in below
+    ):
+        shared += 1
+    return tuple(name if name == encoder else ".".join(name.split(".")[shared:]) for name in layers)

@@ -1,0 +1,147 @@
+"""All layers of an encoder: which they are, in which order, and what the page shows of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dnc_lightning import ProbeCallback, ProbeSet, evaluate
+from dnc_lightning.functional import cdnv, class_geometry, directional_cdnv, pair_mean
+from dnc_lightning.reporting.html import page
+from dnc_lightning.reporting.read.layers import profiles
+from tests.callbacks.fits import fit, records
+from tests.callbacks.modules import BackboneModule, Clean
+
+LIGHT = {"metrics": ["collapse", "few_shot"], "shots": (1, 3)}
+
+
+class Wrapped(nn.Module):
+    """One child, whose layers run in another order than they are named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Inner()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(8, 4)
+        self.unused = nn.Linear(3, 3)
+        self.blocks = nn.ModuleList([nn.Linear(432, 8), nn.Linear(8, 8)])
+        self.norm = nn.LayerNorm(8)
+        self.pair = Pair()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.blocks[1](self.blocks[0](x.flatten(1)).relu()))
+        return self.last(self.pair(x)[0])
+
+
+class Pair(nn.Module):
+    """Returns no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.weight, x
+
+
+def found(encoder: nn.Module, folder: Path, **options: object) -> list[str]:
+    probe = ProbeSet(Clean(), per_class=6)
+    done = evaluate(encoder, probe, out=folder, layer=":*", page=False, accelerator="cpu", **LIGHT)
+    (run,) = done.runs.values()
+    (layers,) = run.header["profiles"].values()
+    return layers
+
+
+def test_layers_come_in_the_order_in_which_they_run(tmp_path: Path) -> None:
+    module = BackboneModule()
+    module.backbone = Wrapped()
+    module.head = nn.Linear(4, 3)
+    callback = ProbeCallback(
+        ProbeSet(Clean(), per_class=8), encoder="backbone:*", examples=False, **LIGHT
+    )
+    fit(tmp_path, callback, module=module, max_steps=2)
+    expected = ["backbone:net.blocks.0", "backbone:net.blocks.1", "backbone:net.last", "backbone"]
+    assert callback.engine_.trained == tuple(expected)
+    last = records(callback)[-1].scalars
+    # One pass; every layer has the numbers that its features have.
+    data, index = Clean(), callback.probe.indices
+    with torch.no_grad():
+        x = data.x[index].flatten(1) / 255
+        geometry = class_geometry(module.eval().backbone.net.blocks[0](x), data.targets[index])
+    for name, measure in (("cdnv", cdnv), ("directional_cdnv", directional_cdnv)):
+        key = f"probe/backbone:net.blocks.0/label/{name}"
+        assert last[key] == pytest.approx(float(pair_mean(measure(geometry))), rel=1e-4)
+    assert last["probe/backbone/label/cdnv"] == last["probe/backbone:net.last/label/cdnv"]
+
+
+def test_a_resnet_has_its_blocks_and_a_vit_too(tmp_path: Path) -> None:
+    resnet = found(torchvision.models.resnet18(), tmp_path / "a")
+    blocks = [f"layer{k}.{n}" for k in range(1, 5) for n in range(2)]
+    assert [name.rpartition(":")[2] for name in resnet[:-1]] == ["conv1", *blocks, "fc"]
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", img_size=12, patch_size=4, depth=3, num_classes=0
+    )
+    layers = [name.rpartition(":")[2] for name in found(vit, tmp_path / "b")[:-1]]
+    assert layers == ["patch_embed", "blocks.0", "blocks.1", "blocks.2"]
+
+
+def test_the_page_shows_a_profile_with_the_floor_of_noise(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+
+    class Noise(nn.Module):
+        """Features that know nothing of the images, in 5 and in 40 dimensions."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow, self.wide = Random(5), Random(40)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.narrow(x), self.wide(x)], 1)
+
+    probe = ProbeSet(Clean(), per_class=20)
+    done = evaluate(Noise(), probe, out=tmp_path, layer=":*", accelerator="cpu", **LIGHT)
+    (run,) = done.runs.values()
+    (profile,) = profiles(run)
+    assert profile.layers[:2] == ("narrow", "wide")
+    assert profile.noise["cdnv"] == pytest.approx((20, 20, 20))
+    assert profile.noise["directional_cdnv"] == pytest.approx((20 / 10, 20 / 80, 20 / 90))
+    for metric in ("cdnv", "directional_cdnv"):
+        wide, floor = profile.values[metric][1], profile.noise[metric][1]  # type: ignore[index]
+        assert 0.4 < wide / floor < 2.5
+    assert all(math.isfinite(error) for error in profile.error)
+    html = page(run, finished=True)
+    assert "Through the layers of" in html
+    assert "Measured error by layer" in html
+
+
+class Random(nn.Module):
+    """Pseudo-random features by the pixels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(432, dim) * 300)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x.flatten(1) @ self.weight)
+
+
+def test_an_encoder_without_layers_says_what_to_name(tmp_path: Path) -> None:
+    module = BackboneModule()
+    module.backbone = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (432,)))
+    callback = ProbeCallback(ProbeSet(Clean(), per_class=8), encoder="backbone:*", **LIGHT)
+    module.extra = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="no layer below 'backbone' gives features"):
+        fit(tmp_path, callback, module=module, max_steps=1)
