@@ -52,6 +52,7 @@ from dnc_lightning.functional.orthogonality import (
     orthogonality_summary,
 )
 from dnc_lightning.functional.scores import Accuracy, accuracy
+from dnc_lightning.functional.simplex import Simplex, nc1, simplex, simplex_floor
 from dnc_lightning.functional.spectrum import (
     Spectrum,
     alpha_req,
@@ -76,6 +77,7 @@ __all__ = [
     "Norms",
     "OrthogonalitySummary",
     "Reduce",
+    "Simplex",
     "Spectrum",
     "TrainingSet",
     "VarianceDecomposition",
@@ -109,6 +111,7 @@ __all__ = [
     "lidar",
     "logistic_probe",
     "logme",
+    "nc1",
     "ncc_error",
     "ncti",
     "noise_eigenvalues",
@@ -123,6 +126,8 @@ __all__ = [
     "resolved_pairs",
     "ridge_probe",
     "shots_needed",
+    "simplex",
+    "simplex_floor",
     "sphere_uniformity",
     "uniformity",
     "variance_decomposition",

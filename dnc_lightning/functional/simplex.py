@@ -1,0 +1,158 @@
+"""Neural collapse of class means: NC1 and NC2, and what noise alone would give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
+
+BLOCK = 2**23
+"""Numbers of a block of samples that are held at once, in float64."""
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """How near the class means are to a simplex equiangular tight frame (ETF).
+
+    Means are centred on their unweighted mean. Of unbiased moments nothing is pulled towards the
+    simplex by few samples; there norms and angles are nan where a mean is not told from the centre.
+    """
+
+    within_share: Tensor  # tr S_W / (tr S_W + tr S_B): 0 at collapse, 1 of noise
+    equinorm: Tensor  # standard deviation over mean of the norms: 0 at collapse
+    equiangular: Tensor  # standard deviation of the cosines: 0 at collapse
+    coherence: Tensor  # mean |cos + 1 / (K - 1)|: 0 at collapse
+    etf_distance: Tensor  # of the Gram matrices, each of norm 1, in [0, sqrt 2)
+    log_energy: Tensor  # GNC2: mean log of 1 / distance of directions, less that of the ETF
+    log_energy_spread: Tensor  # standard deviation of it over pairs
+
+
+@dataclass(frozen=True)
+class SimplexFloor:
+    """What K means of white noise would give in D dimensions, n samples a class; derived here."""
+
+    nc1: float  # plug-in; nan for D <= K
+    equinorm: float
+    equiangular: float
+    coherence: float
+    etf_distance: float
+    etf_least: float  # of any means: 0 where K - 1 <= D
+
+
+def simplex(geometry: ClassGeometry) -> Simplex:
+    """Measure NC1, as a share of variance, and NC2 from the distances of class means.
+
+    Papyan, Han and Donoho, *Prevalence of neural collapse during the terminal phase of deep
+    learning training*, PNAS 2020 (equinorm, equiangular, coherence); Zhu et al., arXiv:2105.02375
+    (ETF distance); Liu et al., arXiv:2303.06484, and Wu and Papyan, arXiv:2405.17767 (log
+    energy). The unbiased Gram matrix of means is derived here: -P D P / 2 of the unbiased squared
+    distances D.
+
+    Args:
+        geometry: Of `class_geometry`, best with unbiased=True: means of few samples lie near a
+            simplex because their noise does.
+
+    Returns:
+        Scalars, as wide as the geometry's.
+    """
+    distance2 = geometry.distance2.clone().fill_diagonal_(0)
+    k = len(distance2)
+    rows = distance2 - distance2.mean(0)
+    gram = -(rows - rows.mean(1, keepdim=True)) / 2
+    total = gram.diagonal().mean()  # tr S_B
+    within = geometry.variance.mean()
+    norm = gram.diagonal().clamp(min=0).sqrt()
+    told = bool((gram.diagonal() > 0).all())
+    cosine = gram / torch.outer(norm, norm) if told else torch.full_like(gram, math.nan)
+    off = cosine[~torch.eye(k, dtype=torch.bool, device=gram.device)]
+    frame = (torch.eye(k).to(gram) - 1 / k) / math.sqrt(k - 1)
+    apart2 = (2 - 2 * off).clamp(min=0)
+    energy = -apart2.log() / 2
+    return Simplex(
+        within_share=within / (within + total),
+        equinorm=norm.std(correction=0) / norm.mean(),
+        equiangular=off.std(correction=0),
+        coherence=(off + 1 / (k - 1)).abs().mean(),
+        etf_distance=torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram) - frame),
+        log_energy=energy.mean() + math.log(2 * k / (k - 1)) / 2,
+        log_energy_spread=energy.std(correction=0),
+    )
+
+
+def nc1(
+    features: Tensor,
+    labels: Tensor,
+    geometry: ClassGeometry,
+    *,
+    reduce: Reduce | None = None,
+) -> Tensor:
+    """Within-class over between-class variability, tr(S_W S_B^+) / K.
+
+    Papyan et al., PNAS 2020, figure 6; their notebook plots it without the division by K. One
+    product of the features with the means, and no D x D matrix: S_B^+ acts on the span of the
+    means alone. Classes count alike, whatever their sizes.
+
+    Args:
+        features: [n, D], of this shard.
+        labels: [n], integers in [0, K).
+        geometry: Plug-in moments of all shards.
+        reduce: Sums over all shards.
+
+    Returns:
+        A scalar, 0 at collapse; plug-in, so that few samples lower it. nan where all means are one.
+
+    Raises:
+        ValueError: features and labels that do not fit, or unbiased moments.
+    """
+    if geometry.unbiased:
+        raise ValueError("NC1 has no unbiased form: pass plug-in moments.")
+    k = len(geometry.mean)
+    check_features(features, labels, k, sharded=True)
+    dtype = wide(features.device)
+    with exact_arithmetic(features.device):
+        mean = geometry.mean.to(dtype)
+        centred = mean - mean.mean(0)
+        own = mean @ centred.T  # [K, K]
+        weight = 1 / (k * geometry.count.to(dtype).clamp(min=1))
+        found = torch.zeros(k, k, dtype=dtype, device=features.device)
+        rows = max(1, BLOCK // (k + features.shape[1]))
+        blocks = zip(torch.split(features, rows), torch.split(labels.long(), rows), strict=True)
+        for x, y in blocks:
+            along = x.to(dtype) @ centred.T - own[y]
+            found += along.T @ (along * weight[y, None])
+        found = found if reduce is None else reduce(found)
+        gram = centred @ centred.T
+        values, axes = torch.linalg.eigh(gram)
+        kept = values > values[-1].clamp(min=0) * k * torch.finfo(dtype).eps
+        if not bool(kept.any()):
+            return torch.full_like(values[0], math.nan)
+        inverse = (axes[:, kept] / values[kept].square()) @ axes[:, kept].T
+        # S_B^+ = K M' (G^+)^2 M, so that the trace is K tr((G^+)^2 M S_W M'), over K.
+        value: Tensor = (inverse * found).sum()
+    return value
+
+
+def simplex_floor(classes: int, dim: int, samples: float) -> SimplexFloor:
+    """What means of white noise would give; see `SimplexFloor`.
+
+    Args:
+        classes: K.
+        dim: D.
+        samples: n, the harmonic mean over the classes.
+    """
+    k, d = classes, dim
+    rank = 2 - 2 * math.sqrt(d / (k - 1)) if d < k - 1 else 0.0
+    return SimplexFloor(
+        nc1=(samples - 1) * (k - 1) / (d - k) if d > k else math.nan,
+        equinorm=1 / math.sqrt(2 * d),
+        equiangular=1 / math.sqrt(d),
+        coherence=math.sqrt(2 / (math.pi * d)),
+        etf_distance=math.sqrt(k / d),
+        etf_least=math.sqrt(max(0.0, rank)),
+    )
