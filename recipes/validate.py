@@ -65,26 +65,34 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--checkpoints", type=int, default=CHECKPOINTS, help="of each run")
+    parser.add_argument("--per-class", type=int, default=PER_CLASS, help="images, of both halves")
+    parser.add_argument(
+        "--page-only", action="store_true", help="write the page from what is there"
+    )
     options = parser.parse_args()
     jobs = [
         Job(method, data, options.runs / "trained", seed, options.max_steps)
         for data in options.data
         for seed in options.seeds
-        for method in METHODS
+        for method in options.methods
     ]
-    run_all(jobs, options.parallel)
-    tasks = list(_tasks(jobs, options.data))
     measured = options.runs / "measured"
-    with ProcessPoolExecutor(options.parallel, get_context("spawn"), initializer=_alone) as pool:
-        work = pool.map(partial(measure, measured), tasks)
-        list(tqdm(work, "Evaluating", total=len(tasks), unit="encoder"))
+    if not options.page_only:
+        run_all(jobs, options.parallel)
+        tasks = list(dict.fromkeys(_tasks(jobs, options.data, options.checkpoints)))
+        context = get_context("spawn")
+        with ProcessPoolExecutor(options.parallel, context, initializer=_alone) as pool:
+            work = pool.map(partial(measure, measured, options.per_class), tasks)
+            list(tqdm(work, "Evaluating", total=len(tasks), unit="encoder"))
     print(f"wrote {write_page(validation(measured, jobs, options.max_steps), options.out)}")
 
 
-def measure(out: Path, task: Task) -> None:
+def measure(out: Path, per_class: int, task: Task) -> None:
     """Evaluate one encoder on both halves; what was measured before is read."""
     encoder = load_encoder(task.spec, model=task.model, name=task.name)
-    halves = load_probe(DATA[task.data], per_class=PER_CLASS).halves()
+    halves = load_probe(DATA[task.data], per_class=per_class).halves()
     for name, half in zip((METRICS, OUTCOMES), halves, strict=True):
         folder = out / task.data
         options = {"metrics": MEASURED, "shots": SHOTS, "name": name, "page": False}
@@ -103,10 +111,10 @@ def validation(measured: Path, jobs: Sequence[Job], last: int) -> Validation:
     return Validation(runs, zoo, both, last, tuple(dict.fromkeys(job.seed for job in jobs)))
 
 
-def _tasks(jobs: Sequence[Job], data: Sequence[str]) -> Iterator[Task]:
+def _tasks(jobs: Sequence[Job], data: Sequence[str], most: int) -> Iterator[Task]:
     for job in jobs:
         steps = _steps(job)
-        for at in sorted({*np.linspace(0, len(steps) - 1, CHECKPOINTS).astype(int).tolist()}):
+        for at in sorted({*np.linspace(0, len(steps) - 1, most).astype(int).tolist()}):
             step = list(steps)[at]
             yield _task(job, step, steps[step])
         for step in _zoo_steps(job, max(steps)):

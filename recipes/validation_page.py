@@ -10,7 +10,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dnc_lightning.evaluation.study import OUTCOME_KEYS, Study
+from dnc_lightning.evaluation.study import OUTCOME_KEYS, Line, Study
 
 SETS = {"factors": "Factors", "fashion": "Fashion-MNIST"}
 SHOWN = (
@@ -37,6 +37,9 @@ SHOWN = (
 )
 """Numbers of the tables; `study.csv` has all."""
 
+UNLABELLED = ("RankMe", "RankMe, centred", "Effective rank", "Uniformity")
+"""Those that no label goes into."""
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -51,6 +54,7 @@ class Validation:
 
 def write_page(found: Validation, folder: Path) -> Path:
     """Write `validation.md`, its picture and all numbers; return the page."""
+    folder.mkdir(parents=True, exist_ok=True)
     draw(found, folder / "validation.png")
     found.both.write(folder / "validation")
     path = folder / "validation.md"
@@ -73,14 +77,14 @@ are never pooled.
 
 ## Over encoders
 
-{len(found.both.encoders)} encoders: the last and an early checkpoint of every run, the untrained
-ones, and EfficientNet-lite0 with ImageNet weights; {len(found.both.tasks)} tasks
-({", ".join(found.both.tasks)}). In brackets the 95 % interval of a bootstrap over encoders;
+{len(found.both.encoders)} encoders on each data set: the last and an early checkpoint of every run,
+the untrained ones, and EfficientNet-lite0 with ImageNet weights; {len(found.both.tasks)} tasks
+({"; ".join(found.both.tasks)}). In brackets the 95 % interval of a bootstrap over encoders;
 weighted tau counts the best encoders most; partial tau is given the plain CDNV; regret is the error
 of the encoder that the number calls the best, less the least error, mean over tasks. All numbers
 that were measured: [validation/study.csv](validation/study.csv).
 """
-    for outcome in OUTCOME_KEYS:
+    for outcome in filter(found.both.of, OUTCOME_KEYS):
         yield f"### {outcome[:1].upper()}{outcome[1:]}\n"
         yield _markdown(found.both, outcome)
         yield f"\n{_reading(found.both, outcome)}\n"
@@ -118,8 +122,16 @@ def _reading(study: Study, outcome: str) -> str:
         f"Directional CDNV is number {place + 1} of {len(lines)} (tau {own.tau:.2f}); the first is "
         f"{best.number} ({best.found.tau:.2f}, interval {best.found.low:.2f} to "
         f"{best.found.high:.2f}), which {'includes' if inside else 'does not include'} it. "
-        f"Given the plain CDNV, its tau is {own.partial:.2f}."
-    )
+        f"Given the plain CDNV, its tau is {own.partial:.2f}. "
+    ) + _without_labels(lines)
+
+
+def _without_labels(lines: Sequence[Line]) -> str:
+    found = [line for line in lines if line.number in UNLABELLED]
+    if not found:
+        return ""
+    best = found[0]
+    return f"Of the numbers without labels {best.number} is the first, with {best.found.tau:.2f}."
 
 
 def _along(studies: Sequence[Study], number: str, outcome: str) -> str:
@@ -157,9 +169,16 @@ def draw(found: Validation, path: Path) -> None:
             yticks=places, yticklabels=numbers, title=f"over {len(found.both.encoders)} encoders"
         )
         axes[1].set(title="over the checkpoints of each run")
+        for data, marker in zip(found.runs, "os", strict=False):
+            axes[1].plot([], [], marker, color="#59636e", ms=4, label=SETS[data])
+        axes[1].legend(loc="lower left", fontsize=8)
         for axis in axes:
             axis.axvline(0, color="#59636e", lw=0.6)
-            axis.set(xlim=(-1, 1), xlabel=f"Kendall's tau with the {outcome}")
+            axis.set(
+                xlim=(-1.03, 1.03),
+                xticks=[-1, -0.5, 0, 0.5, 1],
+                xlabel=f"Kendall's tau with the {outcome}",
+            )
             axis.grid(axis="y", lw=0.3)
         figure.tight_layout()
         figure.savefig(path, dpi=150)
