@@ -21,8 +21,8 @@ from dnc_lightning.callbacks.clock import drift, step_of
 from dnc_lightning.callbacks.closing import close_records
 from dnc_lightning.callbacks.cost import counted
 from dnc_lightning.callbacks.opening import open_records
-from dnc_lightning.callbacks.publish import publish, show_to_callbacks, untold
-from dnc_lightning.callbacks.run_state import RunState
+from dnc_lightning.callbacks.publish import publish, show_to_callbacks
+from dnc_lightning.callbacks.run_state import RunState, untold
 from dnc_lightning.callbacks.schedules import (
     LogSpaced,
     earliest_step,

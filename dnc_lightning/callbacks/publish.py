@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import torch
 from lightning.pytorch import Trainer
@@ -78,12 +77,3 @@ def publish(
 
 def _news(scalars: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
     return {k: v for k, v in scalars.items() if k not in before or str(v) != str(before[k])}
-
-
-def untold(problems: Sequence[str], told: set[str]) -> Iterator[str]:
-    """Yield problems of a kind that was not `told` before; numbers make no new kind."""
-    for problem in problems:
-        kind = re.sub(r"[\d.]+", "", problem)
-        if kind not in told:
-            told.add(kind)
-            yield problem

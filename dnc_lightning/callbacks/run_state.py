@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,9 @@ class RunState(RecordingCallback):
         self._asked_ = True
 
     def found(self, warning: str) -> None:
-        """Put a warning of another callback into the next record."""
+        """Put into the next record what another callback has warned of."""
         self._found_.append(warning)
+        list(untold([warning], self._told_))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped."""
@@ -128,3 +130,12 @@ class RunState(RecordingCallback):
 
     def _elapsed(self) -> float:
         return self.train_seconds_ + time.monotonic() - self._clock_
+
+
+def untold(problems: Sequence[str], told: set[str]) -> Iterator[str]:
+    """Yield problems of a kind that was not `told` before; numbers make no new kind."""
+    for problem in problems:
+        kind = re.sub(r"[\d.]+", "", problem)
+        if kind not in told:
+            told.add(kind)
+            yield problem

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import Logger
@@ -263,3 +264,37 @@ def test_an_alert_is_sent_once(error: Exception | None, tmp_path: Path) -> None:
 def test_without_a_probe_it_says_what_to_add(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"CollapseAlarm watches .* add ProbeCallback"):
         fit(tmp_path, CollapseAlarm(), max_steps=1)
+
+
+class OneRank(BackboneModule):
+    """The loss of one process alone becomes nan; gradients are none, so that weights stay alike."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        loss = super().training_step(batch, index)
+        broken = self.global_rank == self.rank and self.global_step >= 40
+        return loss * 0 + (math.nan if broken else 1 + 0.1 * (index % 5))
+
+
+class LastStep(pl.Callback):
+    """Writes the last step of every process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        (self.folder / f"rank{trainer.global_rank}").write_text(str(trainer.global_step))
+
+
+@ANY_ALARM
+@pytest.mark.parametrize(("rank", "last"), [(0, 64), (1, 80)])
+def test_processes_stop_together_by_the_loss_of_rank_zero(
+    rank: int, last: int, tmp_path: Path
+) -> None:
+    callbacks = [probe(every_n_train_steps=1000), CollapseAlarm(stop=True), LastStep(tmp_path)]
+    two = {"devices": 2, "strategy": "ddp_fork", "max_steps": 80}
+    fit(tmp_path, *callbacks, module=OneRank(rank), **two)
+    assert [(tmp_path / f"rank{r}").read_text() for r in (0, 1)] == [str(last)] * 2
