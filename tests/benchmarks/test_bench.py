@@ -248,9 +248,9 @@ def test_guarantee_of_a_hundred_classes(benchmark: Any) -> None:
 
 def test_evaluate_against_a_bare_loop(ratio: Callable[..., float], tmp_path: Path) -> None:
     """All of `evaluate` (decoding, embedding, numbers, records, page) over passes of the data."""
-    images = torch.randint(256, (800, 3, 224, 224), dtype=torch.uint8)
-    data = TensorDataset(images, torch.arange(800) % 10)
-    probe = ProbeSet(data, per_class=80)
+    images = torch.randint(256, (1_000, 3, 224, 224), dtype=torch.uint8)
+    data = TensorDataset(images, torch.arange(1_000) % 10)
+    probe = ProbeSet(data, per_class=100)
     encoder = torchvision.models.resnet18().eval()
     for layer in encoder.modules():
         if isinstance(layer, nn.BatchNorm2d):
