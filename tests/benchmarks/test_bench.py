@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dnc_lightning import ProbeCallback, ProbeSet, evaluate
 from dnc_lightning.callbacks.publish import publish
+from dnc_lightning.callbacks.tripwire import EVERY, Tripwire
 from dnc_lightning.functional import (
     class_geometry,
     few_shot_bound,
@@ -25,9 +26,11 @@ from dnc_lightning.functional import (
 )
 from dnc_lightning.functional.few_shot import ncc_errors
 from dnc_lightning.instruments import Settings, find_instruments
+from dnc_lightning.probe.encoders import Encoder
 from dnc_lightning.probe.instrument import expected
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import measure
+from dnc_lightning.probe.pooling import Layout
 from recipes.backbones import build_backbone
 
 pytestmark = pytest.mark.bench
@@ -265,3 +268,21 @@ def test_evaluate_against_a_bare_loop(ratio: Callable[..., float], tmp_path: Pat
         evaluate(encoder, probe, out=tmp_path, accelerator="cpu", fresh=True)
 
     assert ratio(whole, loop, rounds=2) <= 1 / 0.9
+
+
+def test_the_alarm_between_probes(benchmark: Any) -> None:
+    """32 steps of what is read of the loss and one batch's features [256, 512]."""
+    module = nn.ModuleDict({"backbone": nn.Identity(), "head": nn.Linear(512, 4096)})
+    encoder = Encoder("backbone", "backbone", "backbone", layout=Layout(2, 512))
+    tripwire, features = Tripwire(module, (encoder,)), torch.randn(256, 512)
+    losses = list(torch.rand(EVERY))
+
+    def steps() -> None:
+        for loss in losses:
+            tripwire.begin()
+            module["backbone"](features)
+            if tripwire.end(loss):
+                tripwire.look()
+
+    benchmark.pedantic(steps, rounds=50, warmup_rounds=5)
+    assert benchmark.stats.stats.median / EVERY < 30e-6
