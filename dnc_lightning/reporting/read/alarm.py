@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -129,38 +130,71 @@ def judge(encoder: str, history: Sequence[Signs]) -> Alarm | None:
     Returns:
         The alarm of the gravest rule that holds, or None.
     """
-    rules: Mapping[Kind, Any] = {
+    return _judge(encoder, history, _pasts(history), len(history) - 1)
+
+
+def alarms(run: Run) -> list[Alarm]:
+    """Every alarm that a run's probes raise, each kind of an encoder once."""
+    histories: dict[str, list[Signs]] = {}
+    for record in run.records:
+        for encoder, signs in signs_of(record.scalars, run.header, record.step).items():
+            histories.setdefault(encoder, []).append(signs)
+    found: dict[tuple[str, Kind], Alarm] = {}
+    for encoder, history in histories.items():
+        pasts = _pasts(history)
+        for at in range(len(history)):
+            alarm = _judge(encoder, history, pasts, at)
+            if alarm is not None and not any((encoder, kind) in found for kind in alarm.told_by):
+                found[encoder, alarm.kind] = alarm
+    return sorted(found.values(), key=lambda alarm: alarm.step)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What is compared with of the probes before one; nan where none has it."""
+
+    rank: float = math.nan  # greatest effective rank
+    root: float = math.nan  # greatest RankMe
+    uniformity: float = math.nan  # least
+    error: float = math.nan  # least
+    recent: tuple[Signs, ...] = ()
+
+    def then(self, signs: Signs) -> _Past:
+        """The same with one more probe."""
+        return _Past(
+            rank=_most(self.rank, signs.effective_rank),
+            root=_most(self.root, signs.rankme),
+            uniformity=-_most(-self.uniformity, -signs.uniformity),
+            error=-_most(-self.error, -signs.error),
+            recent=(*self.recent, signs)[-RECENT - 1 :],
+        )
+
+
+def _most(a: float, b: float) -> float:
+    return b if math.isnan(a) or a < b else a
+
+
+def _pasts(history: Sequence[Signs]) -> list[_Past]:
+    """What lies before the first probe, the second, ... and after the last."""
+    return list(accumulate(history, _Past.then, initial=_Past()))
+
+
+def _judge(encoder: str, history: Sequence[Signs], pasts: Sequence[_Past], at: int) -> Alarm | None:
+    rules: Mapping[Kind, Callable[[_Past, Signs], str | None]] = {
         "not finite": _not_finite,
         "complete": _complete,
         "sudden": _sudden,
         "dimensional": _dimensional,
     }
     for kind, rule in rules.items():
-        count = IN_A_ROW[kind]
         # Each of the latest probes is compared with those before the first of them.
-        start = len(history) - count
-        if start < 1:
+        first = at + 1 - IN_A_ROW[kind]
+        if first < 1 or (evidence := rule(pasts[first], history[at])) is None:
             continue
-        before = history[:start]
-        held = [rule(before, history[at]) for at in range(start, len(history))]
-        if all(words is not None for words in held):
-            first = history[start].step
-            return Alarm(kind, encoder, history[-1].step, first, before[-1].step, held[-1])
+        if all(rule(pasts[first], signs) is not None for signs in history[first:at]):
+            since, healthy = history[first].step, history[first - 1].step
+            return Alarm(kind, encoder, history[at].step, since, healthy, evidence)
     return None
-
-
-def alarms(run: Run) -> list[Alarm]:
-    """Every alarm that a run's probes raise, each kind of an encoder once."""
-    histories: dict[str, list[Signs]] = {}
-    found: dict[tuple[str, Kind], Alarm] = {}
-    for record in run.records:
-        for encoder, signs in signs_of(record.scalars, run.header, record.step).items():
-            history = histories.setdefault(encoder, [])
-            history.append(signs)
-            alarm = judge(encoder, history)
-            if alarm is not None and not any((encoder, kind) in found for kind in alarm.told_by):
-                found[encoder, alarm.kind] = alarm
-    return list(found.values())
 
 
 def alarm_words(run: Run) -> list[str]:
@@ -209,38 +243,34 @@ def _error(scalars: Mapping[str, float], header: Mapping[str, Any], place: Place
     return measured[len(measured) // 2] / guessing if measured and guessing else math.nan
 
 
-def _not_finite(before: Sequence[Signs], now: Signs) -> str | None:
-    return "" if before[-1].known and not now.known else None
+def _not_finite(before: _Past, now: Signs) -> str | None:
+    return "" if before.recent[-1].known and not now.known else None
 
 
-def _complete(before: Sequence[Signs], now: Signs) -> str | None:
+def _complete(before: _Past, now: Signs) -> str | None:
     if now.effective_rank <= ONE_LINE and (words := _dimensional(before, now)):
         return words
-    spread, least = now.uniformity, min(_finite(s.uniformity for s in before), default=0.0)
-    errors = _finite(s.error for s in before)
-    if not (spread >= SPREAD_LEFT * least and least < 0) or (
-        errors and not now.error >= max(INFORMED, min(errors))
+    spread, least, measured = now.uniformity, before.uniformity, math.isfinite(before.error)
+    if not (least < 0 and spread >= SPREAD_LEFT * least) or (
+        measured and not now.error >= max(INFORMED, before.error)
     ):
         return None
-    told = f", error {number_words(now.error)} of guessing's" if errors else ""
+    told = f", error {number_words(now.error)} of guessing's" if measured else ""
     return f"uniformity {number_words(least)} → {number_words(spread)}{told}"
 
 
-def _dimensional(before: Sequence[Signs], now: Signs) -> str | None:
-    rank = max(_finite(s.effective_rank for s in before), default=math.nan)
-    root = max(_finite(s.rankme for s in before), default=math.nan)
-    if now.effective_rank * now.rankme <= RANKS_LEFT * rank * root:
+def _dimensional(before: _Past, now: Signs) -> str | None:
+    if now.effective_rank * now.rankme <= RANKS_LEFT * before.rank * before.root:
         return (
-            f"effective rank {number_words(rank)} → {number_words(now.effective_rank)}, "
-            f"RankMe {number_words(root)} → {number_words(now.rankme)}"
+            f"effective rank {number_words(before.rank)} → {number_words(now.effective_rank)}, "
+            f"RankMe {number_words(before.root)} → {number_words(now.rankme)}"
         )
     return None
 
 
-def _sudden(before: Sequence[Signs], now: Signs) -> str | None:
-    if len(before) < RECENT + 1:
+def _sudden(before: _Past, now: Signs) -> str | None:
+    if len(before.recent) < RECENT + 1:
         return None
-    recent = before[-RECENT - 1 :]
     signs: dict[str, tuple[str, int, Callable[[float], float]]] = {
         "effective_rank": ("effective rank", -1, math.log),
         "rankme": ("RankMe", -1, math.log),
@@ -249,7 +279,7 @@ def _sudden(before: Sequence[Signs], now: Signs) -> str | None:
     }
     told = []
     for name, (title, worse, scale) in signs.items():
-        values = [getattr(s, name) for s in (*recent, now)]
+        values = [getattr(s, name) for s in (*before.recent, now)]
         if not all(math.isfinite(value) and value > 0 for value in values):
             continue
         *past, latest = (worse * scale(value) for value in values)
@@ -257,7 +287,3 @@ def _sudden(before: Sequence[Signs], now: Signs) -> str | None:
         if latest - max(past) > max(SPREADS * spread, LEAST_CHANGE[name]):
             told.append(f"{title} {number_words(values[-2])} → {number_words(values[-1])}")
     return ", ".join(told) if len(told) >= LEAST_SIGNS else None
-
-
-def _finite(values: Any) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
