@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from dnc_lightning.cli import encoders, runs
-from dnc_lightning.cli.problems import fail
+from dnc_lightning.cli.problems import FAILED, fail
 from dnc_lightning.version import __version__
+
+__all__ = ["FAILED", "main", "parser"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
