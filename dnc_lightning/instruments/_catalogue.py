@@ -65,7 +65,9 @@ def find_instruments(metrics: Sequence[Given] | None) -> tuple[Instrument, ...]:
     """
     if isinstance(metrics, str):
         raise ValueError(f"metrics must be a sequence, got {metrics!r}. Write [{metrics!r}].")
-    found = [_instrument(metric) for metric in (DEFAULT if metrics is None else metrics)]
+    points = list(entry_points(group=GROUP))  # a look at everything that is installed
+    chosen = DEFAULT if metrics is None else metrics
+    found = [_instrument(metric, points) for metric in chosen]
     names = [instrument.name for instrument in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -82,10 +84,9 @@ def declared(instruments: Sequence[Instrument]) -> list[Series]:
     return [*(series for instrument in instruments for series in instrument.series), *COST]
 
 
-def _instrument(metric: Given) -> Instrument:
+def _instrument(metric: Given, points: Sequence[EntryPoint]) -> Instrument:
     if not isinstance(metric, str):
         return _checked(metric, "metrics must be names, instruments or torchmetrics.Metric objects")
-    points = list(entry_points(group=GROUP))
     registered = [point for point in points if point.name == metric]
     makers = [*map(_maker, registered), *(["dnc_lightning"] if metric in BUILT_IN else [])]
     if len(makers) > 1:
