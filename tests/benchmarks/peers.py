@@ -10,6 +10,7 @@ views. Both look at the same steps and at the same 864 held-out images.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from typing import Any
 
@@ -157,7 +158,7 @@ def run(watch: str) -> dict[str, Any]:
         check_val_every_n_epoch=None if watched else 1,
         limit_val_batches=None if watched else 0,
         callbacks=callbacks,
-        default_root_dir="/tmp/peers",
+        default_root_dir=tempfile.mkdtemp(),
     )
     trainer.fit(module, loader, validation if watched else None)
     found = {k: float(v) for k, v in trainer.callback_metrics.items()}
