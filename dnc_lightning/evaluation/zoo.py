@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import product
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,7 +51,7 @@ class ZooResult:
     """What was measured."""
 
     runs: dict[str, dict[str, Run]]  # data set -> encoder -> its probe "test"
-    missing: dict[str, str]  # encoder -> why it is left out, and how to get it
+    missing: dict[str, str]  # encoder -> why it is left out: not to be had, or not measured
     files: list[Path] = field(default_factory=list)  # pages and figures
     study: Study | None = None  # None of fewer than four encoders
 
@@ -136,17 +137,16 @@ def run_zoo(
         name: dict(zip((METRICS, OUTCOMES), load_probe(**given).halves(), strict=True))
         for name, given in zoo.data.items()
     }
-    probes = [(half, way) for half in (METRICS, OUTCOMES) for way in zoo.ways]
     found = ZooResult({name: {} for name in zoo.data}, missing)
     for encoder, given in zoo.encoders.items():
         if encoder in missing:
             continue
         loaded = load_encoder(**given, unsafe=unsafe, name=encoder)
-        for name, sets in halves.items():
-            for half, way in probes:
+        try:
+            for name, half, way in product(halves, (METRICS, OUTCOMES), zoo.ways):
                 measured = evaluate(
                     loaded,
-                    sets[half],
+                    halves[name][half],
                     out=Path(out) / name,
                     metrics=MEASURED,
                     shots=zoo.shots,
@@ -157,11 +157,18 @@ def run_zoo(
                     fresh=fresh,
                     page=False,
                 )
-                if half == OUTCOMES and way == zoo.ways[0] and measured.runs:
-                    found.runs[name][encoder] = measured.runs[encoder]
+                if half == OUTCOMES and way == zoo.ways[0]:
+                    found.runs[name] |= measured.runs
+        except (ValueError, RuntimeError) as error:  # the others go on
+            missing[encoder] = str(error)
+            for runs in found.runs.values():
+                runs.pop(encoder, None)
+    if not any(found.runs.values()):  # of other processes than the first, or nothing worked
+        return found
     _pages(found, zoo, Path(out))
-    if len(zoo.encoders) - len(missing) >= LEAST:
-        found.study = study([Path(out) / name for name in zoo.data], only=list(zoo.encoders))
+    measured_all = [encoder for encoder in zoo.encoders if encoder not in missing]
+    if len(measured_all) >= LEAST:
+        found.study = study([Path(out) / name for name in zoo.data], only=measured_all)
         found.files.append(found.study.write(Path(out)))
     return found
 

@@ -28,12 +28,17 @@ def mean(images: Tensor) -> Tensor:
     return images.mean((2, 3)) + 1e-3 * images.flatten(1)[:, :3]
 
 
+def fails(images: Tensor) -> Tensor:
+    raise RuntimeError("no such layer")
+
+
 ZOO = f"""
 encoders:
   one: {HERE}:ONE
   two: {HERE}:TWO
   three: {{spec: "{HERE}:THREE"}}
   mean: {HERE}:mean
+  fails: {HERE}:fails
   gone: {{spec: weights/nowhere.pt, model: "torchvision.models:resnet18"}}
 data:
   clean: {{spec: "{HERE}:CLEAN", per_class: 16}}
@@ -57,6 +62,8 @@ def test_a_zoo_becomes_records_pages_figures_and_a_study(
     told = capsys.readouterr()
     assert "gone is left out" in told.err
     assert "nowhere.pt" in told.err
+    assert "fails is left out" in told.err
+    assert "no such layer" in told.err
     for encoder in ("one", "two", "three", "mean"):
         for probe in ("train", "test", "train-2-ways", "test-2-ways"):
             assert (out / "clean" / encoder / "dnc" / probe / "records.jsonl").exists()
@@ -75,7 +82,9 @@ def test_a_zoo_becomes_records_pages_figures_and_a_study(
     again = run_zoo(read_zoo(file), out, accelerator="cpu")
     assert (out / "clean/one/dnc/train/records.jsonl").stat().st_mtime_ns == before
     assert list(again.runs["clean"]) == ["one", "two", "three", "mean"]
-    assert list(again.missing) == ["gone"]
+    assert list(again.missing) == ["gone", "fails"]
+    assert again.study is not None
+    assert again.study.encoders == ("mean", "one", "three", "two")
 
 
 def test_the_shipped_example_is_read_and_names_the_seven_families() -> None:
