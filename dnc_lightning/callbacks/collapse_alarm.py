@@ -53,50 +53,50 @@ class CollapseAlarm(Callback):
     def __init__(self, stop: bool = False) -> None:
         self.stop = stop
         self.alarms_: list[str] = []
-        self._raised: set[str] = set()  # encoder and kind
-        self._history: dict[str, list[Signs]] = {}  # probe and encoder -> all probes so far
-        self._seen: dict[str, int] = {}  # probe -> step of the last one judged
+        self._raised_: set[str] = set()  # encoder and kind
+        self._history_: dict[str, list[Signs]] = {}  # probe and encoder -> all probes so far
+        self._seen_: dict[str, int] = {}  # probe -> step of the last one judged
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check, before the first step, that there is a probe to watch."""
         if stage == "fit":
-            self._probes: list[RunState] = require_probes(
+            self._probes_: list[RunState] = require_probes(
                 trainer, "CollapseAlarm watches what a ProbeCallback finds"
             )
-            self._tripwire: Tripwire | None = None
+            self._tripwire_: Tripwire | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start anew, unless the run is resumed."""
         if step_of(trainer) == 0:
             self.alarms_.clear()
-            self._raised.clear()
-            self._history.clear()
-            self._seen.clear()
+            self._raised_.clear()
+            self._history_.clear()
+            self._seen_.clear()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Look at this batch's features, if it is the one to look at."""
-        if self._tripwire is None:
-            self._tripwire = Tripwire(pl_module, self._probes[0].engine_.embedder.encoders)
-        self._tripwire.begin()
+        if self._tripwire_ is None:
+            self._tripwire_ = Tripwire(pl_module, self._probes_[0].engine_.embedder.encoders)
+        self._tripwire_.begin()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Judge a new probe, and what the steps since the last look have shown."""
         self._judge(trainer)
-        if self._tripwire is not None and self._tripwire.end(outputs):
-            with shared(meters_of(self._probes), None):
-                told, fell = self._tripwire.look()
+        if self._tripwire_ is not None and self._tripwire_.end(outputs):
+            with shared(meters_of(self._probes_), None):
+                told, fell = self._tripwire_.look()
             # Losses and features of the ranks differ; rank zero's decide.
-            decide = self._probes[0].engine_.processes.decide
+            decide = self._probes_[0].engine_.processes.decide
             decided = int(decide(2 * (told is not None) + fell))
             if decided & 1:
-                for probe in self._probes:
+                for probe in self._probes_:
                     probe.probe_soon()
             if decided & 2:
-                self._raise(trainer, self._probes[0], "loss", told or "see rank zero")
+                self._raise(trainer, self._probes_[0], "loss", told or "see rank zero")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge a probe at the end of an epoch."""
@@ -110,23 +110,23 @@ class CollapseAlarm(Callback):
         """What a resumed run goes on comparing with."""
         return {
             "alarms": list(self.alarms_),
-            "raised": sorted(self._raised),
-            "seen": dict(self._seen),
-            "history": {k: [asdict(signs) for signs in v] for k, v in self._history.items()},
+            "raised": sorted(self._raised_),
+            "seen": dict(self._seen_),
+            "history": {k: [asdict(signs) for signs in v] for k, v in self._history_.items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's state."""
         self.alarms_ = list(state_dict["alarms"])
-        self._raised, self._seen = set(state_dict["raised"]), dict(state_dict["seen"])
-        self._history = {k: [Signs(**s) for s in v] for k, v in state_dict["history"].items()}
+        self._raised_, self._seen_ = set(state_dict["raised"]), dict(state_dict["seen"])
+        self._history_ = {k: [Signs(**s) for s in v] for k, v in state_dict["history"].items()}
 
     def _judge(self, trainer: Trainer) -> None:
-        for probe in self._probes:
+        for probe in self._probes_:
             step = probe.last_step_
-            if step < 0 or step == self._seen.get(probe.name):
+            if step < 0 or step == self._seen_.get(probe.name):
                 continue
-            self._seen[probe.name] = step
+            self._seen_[probe.name] = step
             header = {
                 "name": probe.name,
                 "prefixes": probe.engine_.prefixes,
@@ -135,10 +135,10 @@ class CollapseAlarm(Callback):
                 "ways": probe.ways,
             }
             for encoder, signs in signs_of(probe.scores_, header, step).items():
-                history = self._history.setdefault(f"{probe.name}/{encoder}", [])
+                history = self._history_.setdefault(f"{probe.name}/{encoder}", [])
                 history.append(signs)
                 alarm = judge(encoder, history)
-                if alarm is not None and self._raised.isdisjoint(
+                if alarm is not None and self._raised_.isdisjoint(
                     f"{probe.name}/{encoder}/{kind}" for kind in alarm.told_by
                 ):
                     kind = f"{encoder}/{alarm.kind}"
@@ -153,9 +153,9 @@ class CollapseAlarm(Callback):
         healthy: int | None = None,
     ) -> None:
         """Say it on every surface, once a kind; the same on every rank but for the words."""
-        if (known := f"{probe.name}/{kind}") in self._raised:
+        if (known := f"{probe.name}/{kind}") in self._raised_:
             return
-        self._raised.add(known)
+        self._raised_.add(known)
         step = step_of(trainer)
         if kind == "loss":
             words = f"{words}, at step {step:,}."

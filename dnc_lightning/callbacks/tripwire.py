@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,6 @@ HISTORY = 4
 """Looks that a batch is compared with."""
 
 
-@dataclass
 class Tripwire:
     """Watches a training step for what cannot wait for the next probe.
 
@@ -51,24 +49,20 @@ class Tripwire:
         encoders: Of the probe; the first that is a submodule is watched while it trains.
     """
 
-    module: nn.Module
-    encoders: tuple[Encoder, ...]
-    _losses: list[Tensor] = field(default_factory=list)
-    _before: list[float] = field(default_factory=list)  # losses of the look before
-    _dimensions: list[float] = field(default_factory=list)  # of earlier batches
-    _spreads: list[float] = field(default_factory=list)
-    _features: Tensor | None = None
-    _hook: Any = None
-    _steps: int = 0
-
-    def __post_init__(self) -> None:
-        """Look up once what is watched and which widths a loss is compared with."""
-        self._watched = _submodule(self.module, self.encoders)
+    def __init__(self, module: nn.Module, encoders: tuple[Encoder, ...]) -> None:
+        self._watched = _submodule(module, encoders)
         self._widths = {
             name: part.out_features
-            for name, part in self.module.named_modules()
+            for name, part in module.named_modules()
             if isinstance(part, nn.Linear) and part.out_features > 1
         }
+        self._losses: list[Tensor] = []  # since the last look
+        self._before: list[float] = []  # losses of the look before
+        self._dimensions: list[float] = []  # of the latest batches looked at
+        self._spreads: list[float] = []  # of the same
+        self._features: Tensor | None = None  # [n, D] of the batch to look at
+        self._hook: Any = None
+        self._steps = 0
 
     def begin(self) -> None:
         """Watch the step that is about to run, if it is one to look at."""
@@ -129,9 +123,10 @@ class Tripwire:
         """Keep the features of a batch; what is not like those of the probe is left alone."""
         if self._features is None and self._watched is not None:
             layout, source = self._watched[0].layout, self._watched[0].source
-            with suppress(Exception):  # the training is worth more
-                assert layout is not None
-                self._features = pool(output.detach(), len(output), layout, source)[:SAMPLES]
+            # Not a tensor, or not one like that of the trial.
+            with suppress(ValueError, TypeError, AttributeError, RuntimeError):
+                if layout is not None:
+                    self._features = pool(output.detach(), len(output), layout, source)[:SAMPLES]
 
 
 def _submodule(
