@@ -15,7 +15,7 @@ from dnc_lightning.functional._tiles import exact_arithmetic, wide
 from dnc_lightning.functional._whole import whole, whole_labels
 from dnc_lightning.functional.few_shot import Shard
 
-PERMUTATIONS = 10
+PERMUTATIONS = 8
 """Ways to cut the samples into blocks; more only take out the luck of the cut."""
 
 BETS = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
@@ -209,37 +209,38 @@ def _errors(data: Tensor, features: Tensor, rows: Tensor, chosen: Tensor) -> Ten
         chosen: [k, C] bool.
     """
     exact = wide(data.device)
-    error, unsure = _classified(data, rows, chosen)
+    score, own, tolerance = _scores(data, rows, chosen)
+    ahead = score.amax(2) - own
+    error = (ahead > tolerance).to(exact)
+    unsure = ahead.abs() <= tolerance
     again = (unsure & chosen).any(1).nonzero()[:, 0]
-    error = error.to(exact)
     if len(again):
         some = rows[again]
         table = features[some.flatten()].to(exact) - features[0]
         places = torch.arange(len(table), device=table.device).view(some.shape)
-        error[again], _ = _classified(table, places, chosen[again])
+        score, own, tolerance = _scores(table, places, chosen[again])
+        behind = own[:, :, None] - score
+        tied = 1 + (behind.abs() <= tolerance[:, :, None]).sum(2, dtype=exact)
+        error[again] = torch.where((-behind.amin(2)) > tolerance, 1.0, 1 - 1 / tied)
     return error
 
 
-def _classified(data: Tensor, rows: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Error of every query [k, C] with ties as guesses, and whether rounding may have decided."""
+def _scores(data: Tensor, rows: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of every query for the other centres [k, C, C], for its own [k, C], their rounding."""
     blocks, classes, taken = rows.shape
     support = rows[:, :, :-1].reshape(-1, taken - 1)
     centre = embedding_bag(support, data, mode="mean").view(blocks, classes, -1)
     query = data[rows[:, :, -1]]
     square = centre.square().sum(2)
     score = torch.baddbmm(square[:, None], query, centre.mT, beta=-0.5)
-    score.masked_fill_(~chosen[:, None], -torch.inf)
-    score -= score.diagonal(dim1=1, dim2=2)[:, :, None].clone()
+    own = score.diagonal(dim1=1, dim2=2).clone()
     score.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    if not bool(chosen.all()):
+        score.masked_fill_(~chosen[:, None], -torch.inf)
     widest = square.amax(1, keepdim=True)
     rounding = torch.finfo(data.dtype).eps * (4 + 2 * data.shape[1] ** 0.5)
     reach = widest + widest.sqrt() * torch.linalg.vector_norm(query, dim=2)
-    tolerance = (rounding * reach)[:, :, None]
-    ahead = score.amax(2, keepdim=True)
-    unsure = (ahead.abs() <= tolerance)[:, :, 0]
-    tied = 1 + (score.abs() <= tolerance).sum(2, dtype=data.dtype)
-    error = torch.where((ahead > tolerance)[:, :, 0], 1.0, 1 - 1 / tied)
-    return error, unsure
+    return score, own, rounding * reach
 
 
 def _choose(blocks: int, classes: int, ways: int, generator: torch.Generator) -> Tensor:

@@ -7,8 +7,8 @@ from dnc_lightning.instruments._accuracy import accuracy_found, accuracy_series,
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 
-QUERIES = 5000
-"""Most samples that are classified: a standard error below 0.7 % takes no more."""
+QUERIES = 4000
+"""Most samples that are classified: a standard error below 0.8 % takes no more."""
 
 
 class NearestNeighbours:
