@@ -1,8 +1,9 @@
-"""`dnc show | report | figures | wandb-workspace`: of runs that are recorded."""
+"""`dnc show | watch | report | figures | wandb-workspace`: of runs that are recorded."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,17 @@ def add_commands(commands: Any) -> None:
     show = commands.add_parser("show", parents=[runs], help="print a table of each run")
     show.add_argument("--best", action="store_true", help="which probe each number calls the best")
     show.set_defaults(command=_show)
+
+    watch = commands.add_parser(
+        "watch", help="show runs in the browser as they train, on this machine alone"
+    )
+    watch.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of runs")
+    watch.add_argument("--port", type=int, default=7006, help="0 for a free one (default 7006)")
+    watch.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; any but this needs a token"
+    )
+    watch.add_argument("--open", action="store_true", help="open it in the browser")
+    watch.set_defaults(command=_watch)
 
     report = commands.add_parser(
         "report", parents=[runs, labelled], help="write one run's page, or compare several"
@@ -81,6 +93,20 @@ def _show(options: argparse.Namespace) -> int:
     for named in found.runs:
         (print_best if options.best else print_run)(named.run, named.name)
     return fail(found.problems)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from dnc_lightning.reporting.live.server import serve
+    from dnc_lightning.reporting.optional import require
+
+    require("plotly")
+    with serve(options.folders, options.host, options.port) as (server, address):
+        print(f"{plain(address)}  (Ctrl-C ends it)", flush=True)
+        if options.open and not webbrowser.open(address):
+            print("no browser was found here: open the address yourself", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -44,15 +44,25 @@ def write_report(
     return path
 
 
-def page(run: Run, *, finished: bool) -> str:
-    """Return the HTML of a run's page; see `write_report`."""
+def page(run: Run, *, finished: bool, live: str = "", bare: bool = False) -> str:
+    """Return the HTML of a run's page; see `write_report`.
+
+    Args:
+        run: The run.
+        finished: Whether training is over.
+        live: What tells this state of the run from others, where a server sends news of it; empty
+            for a page that is a file.
+        bare: Leave the scripts out, for a page that has them.
+    """
     shown = views(run) if run.records else []
     problems = [Remark(problem, "") for problem in run.problems]
     cautions = remarks(run.records, "warnings")
     return render(
         "report.html",
-        (*SCRIPTS, "report.js"),
-        page_data(run, shown, finished=finished),
+        () if bare else (*SCRIPTS, "report.js", "live.js" if live else "reload.js"),
+        page_data(run, shown, finished=finished) | {"live": live},
+        plotted=not bare,
+        live=bool(live),
         title=str(run.header.get("model") or "Run"),
         summary=_summary(run),
         finished=finished,

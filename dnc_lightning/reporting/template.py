@@ -15,17 +15,25 @@ from dnc_lightning.reporting.draw.axes import plotly_script
 from dnc_lightning.reporting.theme import DARK, FONT, LIGHT, css_variables
 
 
-def render(name: str, scripts: Sequence[str], data: Mapping[str, Any], **values: Any) -> str:
+def render(
+    name: str,
+    scripts: Sequence[str],
+    data: Mapping[str, Any],
+    *,
+    plotted: bool = True,
+    **values: Any,
+) -> str:
     """Return the HTML of a page.
 
     Args:
         name: Of its template, which extends base.html.
         scripts: Names of its parts, which are joined in one scope.
         data: What they read, as plain JSON values.
+        plotted: Whether the plotting library is part of it.
         values: What the template shows besides; text is escaped.
 
     Raises:
-        ModuleNotFoundError: If plotly is not installed.
+        ModuleNotFoundError: If plotly is needed and not installed.
     """
     # A "<" can only be inside a string there, where it could end the script element.
     content = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -37,7 +45,7 @@ def render(name: str, scripts: Sequence[str], data: Mapping[str, Any], **values:
         font=FONT,
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
-        plotly=plotly_script(),
+        plotly=plotly_script() if plotted else "",
         script="".join(map(_asset, scripts)),
         data=content,
     )

@@ -242,10 +242,10 @@ class Page:
         self.wait("return document.documentElement.dataset.ready === 'true'")
         self.settle()
 
-    def wait(self, script: str) -> None:
+    def wait(self, script: str, seconds: float = PATIENCE_S) -> None:
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(self.driver, PATIENCE_S, poll_frequency=0.05).until(lambda _: self(script))
+        WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: self(script))
 
     def settle(self) -> None:
         """Let the drawing that waits for the next frame, and the one after it, happen."""

@@ -1,10 +1,10 @@
 // What every part of the page uses. The parts are joined, in one scope, in the order of html.py.
 
-const report = JSON.parse(document.getElementById("report-data").textContent);
+let report = JSON.parse(document.getElementById("report-data").textContent);
 const by = (id) => document.getElementById(id);
 const unique = (items) => [...new Set(items)];
 
-// What a refresh keeps. Storage may be refused to a page opened from a file: then nothing is kept.
+// What a visit keeps. Storage may be refused to a page opened from a file: then nothing is kept.
 const storage = {
   load(name) {
     try { return JSON.parse(sessionStorage.getItem(location.pathname + name)); } catch { return null; }

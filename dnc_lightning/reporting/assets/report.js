@@ -1,5 +1,3 @@
-const REFRESH_MS = 10000;
-
 // ---- controls
 
 function choose(id, values, current) {
@@ -71,11 +69,6 @@ function slide(id, held) {
   });
 }
 
-function refresh() {
-  storage.save("scroll", [scrollY, document.activeElement?.id ?? ""]);
-  location.reload();
-}
-
 function restore() {
   const [top, focus] = storage.load("scroll") ?? [];
   storage.save("scroll", null);
@@ -94,9 +87,6 @@ slide("tasks-step", across);
 slide("variance-step", () => view().variance);
 by("theme").addEventListener("click", () => changed({ theme: dark() ? "light" : "dark" }, draw));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => soon(draw));
-by("live").checked = state.live;
-by("live").addEventListener("change", (event) => changed({ live: event.target.checked }));
-setInterval(() => { if (state.live && !document.hidden) refresh(); }, REFRESH_MS);
 let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === width) return;

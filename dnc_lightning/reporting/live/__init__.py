@@ -1,0 +1,1 @@
+"""Runs on screen while they train: `dnc watch`."""
