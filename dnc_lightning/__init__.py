@@ -10,6 +10,7 @@ from dnc_lightning.version import __version__
 if TYPE_CHECKING:
     from dnc_lightning.callbacks import (
         BestProbeCheckpoint,
+        CollapseAlarm,
         HtmlReport,
         LogSpaced,
         LogSpacedCheckpoint,
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     )
     from dnc_lightning.evaluation import evaluate, replay
     from dnc_lightning.probe import ProbeSet, image_views, layer_output
+    from dnc_lightning.records.store import read_run
+    from dnc_lightning.reporting.notebook import show
 
 __all__ = [
     "BestProbeCheckpoint",
@@ -32,7 +35,9 @@ __all__ = [
     "evaluate",
     "image_views",
     "layer_output",
+    "read_run",
     "replay",
+    "show",
 ]
 
 _HOMES = {
@@ -47,6 +52,8 @@ _HOMES = {
     "evaluate": "dnc_lightning.evaluation",
     "image_views": "dnc_lightning.probe",
     "layer_output": "dnc_lightning.probe",
+    "read_run": "dnc_lightning.records.store",
+    "show": "dnc_lightning.reporting.notebook",
     "replay": "dnc_lightning.evaluation",
 }
 

@@ -40,12 +40,13 @@ MAY_IMPORT = {
         "version",
     },
     "cli": {"evaluation", "records", "reporting", "version"},
-    "__init__": {"callbacks", "evaluation", "probe", "version"},
+    "__init__": {"callbacks", "evaluation", "probe", "records", "reporting", "version"},
 }
 OUTSIDE = {
     "functional": {"torch"},
     "records": {"numpy"},
     "reporting": {
+        "IPython",
         "jinja2",
         "lightning_utilities",
         "numpy",

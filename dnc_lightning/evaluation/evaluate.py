@@ -37,8 +37,8 @@ from dnc_lightning.records.store import Record, Run, read_header, read_run
 from dnc_lightning.reporting.compare.page import write_comparison
 from dnc_lightning.reporting.compare_runs import find_runs
 from dnc_lightning.reporting.html import write_report
+from dnc_lightning.reporting.notebook import show
 from dnc_lightning.reporting.optional import installed
-from dnc_lightning.reporting.terminal import print_run
 from dnc_lightning.version import __version__
 
 
@@ -61,9 +61,9 @@ class Evaluation:
         return self.runs[next(iter(self.runs)) if name is None else name].records[-1].scalars
 
     def show(self) -> None:
-        """Print a table of each."""
-        for name, run in self.runs.items():
-            print_run(run, name)
+        """Print a table of each and, in a notebook, draw them side by side."""
+        if self.runs:
+            show(*self.runs.values())
 
 
 def evaluate(
