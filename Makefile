@@ -5,11 +5,12 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: ci demo fashion reproduce validate picture test test-slow bench lint types browser chromedriver clean
+.PHONY: ci demo fashion reproduce validate picture docs test test-slow bench lint types browser chromedriver clean
 
 # What must hold before a change lands.
 ci: lint types chromedriver
 	$(MAKE) demo ARGS="--max-steps 40"
+	$(MAKE) docs
 	$(MAKE) test
 	$(MAKE) test-slow
 
@@ -43,6 +44,10 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN) -m pytest tests/benchmarks -q --benchmark-only -m bench $(ARGS)
+
+# The site, with the tutorials run: site/index.html opens without a network.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

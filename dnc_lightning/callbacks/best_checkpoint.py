@@ -42,7 +42,7 @@ class BestProbeCheckpoint(RunCheckpoint):
         ValueError: an argument out of range; at setup a Trainer without a `ProbeCallback`; before
             the first step a key that no probe gives.
 
-    Example:
+    Examples:
         ```python
         best = BestProbeCheckpoint("probe/label/few_shot_error/5")
         trainer = Trainer(callbacks=[ProbeCallback(probe), best])

@@ -64,7 +64,7 @@ class LogSpacedCheckpoint(RunCheckpoint):
             `LogSpaced()`.
         save_weights_only: Leave out what only a resumed training needs.
 
-    Example:
+    Examples:
         ```python
         trainer = Trainer(callbacks=[ProbeCallback(probe), LogSpacedCheckpoint()])
         trainer.fit(model, ckpt_path="last")

@@ -44,7 +44,7 @@ class CollapseAlarm(Callback):
     Raises:
         ValueError: at setup, a Trainer without a `ProbeCallback`.
 
-    Example:
+    Examples:
         ```python
         trainer = Trainer(callbacks=[ProbeCallback(probe), CollapseAlarm(stop=True)])
         ```

@@ -54,7 +54,7 @@ class HtmlReport(Callback):
     Args:
         filename: Name of the page inside the run's folder.
 
-    Example:
+    Examples:
         ```python
         trainer = Trainer(callbacks=[ProbeCallback(probe), HtmlReport()])
         ```

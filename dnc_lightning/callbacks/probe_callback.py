@@ -87,7 +87,7 @@ class ProbeCallback(RunState):
         ValueError: two schedules at once, or an argument out of range; at setup also for labels
             that do not fit, an encoder that does not exist or returns no features.
 
-    Example:
+    Examples:
         ```python
         probe = ProbeSet(dataset, per_class=100)
         trainer = Trainer(callbacks=[ProbeCallback(probe)])

@@ -27,7 +27,7 @@ class LogSpaced:
     Raises:
         ValueError: per_octave < 1.
 
-    Example:
+    Examples:
         >>> schedule, step, steps = LogSpaced(), 0, [0]
         >>> while step < 40:
         ...     step = schedule.next_after(step)

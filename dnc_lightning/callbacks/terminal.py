@@ -30,7 +30,7 @@ class TerminalSummary(Callback):
     Args:
         lines: Print a line for each probe, not the table and the values in the bar alone.
 
-    Example:
+    Examples:
         ```python
         trainer = Trainer(callbacks=[ProbeCallback(probe), TerminalSummary()])
         ```

@@ -114,7 +114,7 @@ def evaluate(
         ValueError: an argument out of range, an encoder or images that cannot work; of several
             encoders only where none works, else it is among the problems.
 
-    Example:
+    Examples:
         ```python
         found = evaluate(torchvision.models.resnet18(), ProbeSet(dataset, per_class=100))
         found.show()

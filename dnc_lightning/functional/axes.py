@@ -25,7 +25,7 @@ def decision_axes(geometry: ClassGeometry) -> tuple[Tensor, Tensor]:
         Axes [P, D], float64 as the moments, and their classes (a, b) [P, 2] in lexicographic
         order; P = C (C - 1) / 2 if all pairs are resolved.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0, 1.0], [0.0, -1.0], [9.0, 1.0], [9.0, -1.0]])
         >>> axes, pairs = decision_axes(class_geometry(x, torch.tensor([0, 0, 1, 1])))
         >>> axes.tolist(), pairs.tolist()
@@ -51,7 +51,7 @@ def axis_cosines(axes_a: Tensor, axes_b: Tensor) -> Tensor:
     Raises:
         ValueError: axes that are not matrices of the same width.
 
-    Example:
+    Examples:
         >>> axis_cosines(torch.eye(2), torch.tensor([[0.6, -0.8]])).tolist()
         [[0.6000000238418579], [-0.800000011920929]]
     """
@@ -76,7 +76,7 @@ def random_floor(dim: int) -> float:
     Raises:
         ValueError: dim < 1.
 
-    Example:
+    Examples:
         >>> round(random_floor(512), 4)
         0.0353
     """
@@ -97,7 +97,7 @@ def extreme_pairs(geometry: ClassGeometry) -> dict[str, tuple[int, int]]:
     Returns:
         "best", "median" and "worst" -> (a, b); empty where no pair is resolved.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0], [30.0], [32.0]])
         >>> extreme_pairs(class_geometry(x, torch.tensor([0, 0, 1, 1, 2, 2])))
         {'best': (0, 2), 'median': (1, 2), 'worst': (0, 1)}

@@ -57,7 +57,7 @@ def few_shot_bound(
         ValueError: shots < 1 or of the wrong length, an unknown kind, ways outside [2, C], "joint"
             without covariances.
 
-    Example:
+    Examples:
         >>> from dnc_lightning.functional import class_geometry
         >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
         >>> geometry = class_geometry(x, torch.tensor([0, 0, 1, 1]))

@@ -17,7 +17,7 @@ def cdnv(geometry: ClassGeometry) -> Tensor:
     without one: a class without samples, or with one sample, which has no variance; identical
     means; or, with unbiased moments, a distance that the probe's size cannot tell from zero.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
         >>> cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0.0247, dtype=torch.float64)
@@ -31,7 +31,7 @@ def directional_cdnv(geometry: ClassGeometry) -> Tensor:
     The variance of class i (the row) along the axis that separates it from class j (the column),
     over their squared distance (arXiv:2603.03530). Unitless; nan where `cdnv` is nan.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0, 5.0], [0.0, -5.0], [9.0, 5.0], [9.0, -5.0]])
         >>> directional_cdnv(class_geometry(x, torch.tensor([0, 0, 1, 1])))[0, 1]
         tensor(0., dtype=torch.float64)

@@ -49,7 +49,7 @@ def conditional_certificate(
     Raises:
         ValueError: shots < 1, ways outside [2, C], or features and labels that do not fit.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
         >>> conditional_certificate(x, torch.tensor([0, 0, 1, 1]), 100)
         tensor(0.0005, dtype=torch.float64)

@@ -58,7 +58,7 @@ def variance_decomposition(
         ValueError: a pair of one class, out of range or without samples; top below 1; features and
             labels that do not fit.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0, 1.0], [0.0, -1.0], [9.0, 3.0], [9.0, -3.0]])
         >>> found = variance_decomposition(x, torch.tensor([0, 0, 1, 1]), pairs=[(0, 1)])
         >>> found.on_axis.tolist(), found.orthogonal.tolist()

@@ -66,7 +66,7 @@ def ncc_error(
         ValueError: shots < 1, a class with no sample left to classify (named with its count), ways
             outside [2, C], episodes < 2, or features and labels that do not fit.
 
-    Example:
+    Examples:
         >>> x = torch.randn(60, 8) + 9 * torch.eye(8)[torch.arange(60) % 3]
         >>> mean, error = ncc_error(x, torch.arange(60) % 3, shots=5)
         >>> float(mean)

@@ -88,7 +88,7 @@ def class_geometry(
     Warns:
         UserWarning: classes without samples, or pairs with identical means.
 
-    Example:
+    Examples:
         >>> geometry = class_geometry(torch.randn(60, 8), torch.arange(60) % 3)
         >>> geometry.axis_variance.shape
         torch.Size([3, 3])

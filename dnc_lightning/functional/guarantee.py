@@ -63,7 +63,7 @@ def few_shot_guarantee(
         ValueError: confidence outside (0, 1), shots < 1, a class with fewer than m + 1 samples,
             ways outside [2, C], fewer than two classes, or features and labels that do not fit.
 
-    Example:
+    Examples:
         >>> x = torch.randn(300, 8) + 9 * torch.eye(8)[torch.arange(300) % 3]
         >>> bool(few_shot_guarantee(x, torch.arange(300) % 3, shots=5) < 0.25)
         True

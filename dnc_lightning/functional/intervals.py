@@ -89,7 +89,7 @@ def population_estimate(
     Raises:
         ValueError: level outside (0, 1), or as `class_geometry`.
 
-    Example:
+    Examples:
         >>> x = torch.randn(300, 8) + 3 * torch.eye(8)[torch.arange(300) % 3]
         >>> mean_cdnv = lambda g: pair_mean(cdnv(g))[None]
         >>> estimate = population_estimate(x, torch.arange(300) % 3, mean_cdnv)

@@ -32,7 +32,7 @@ def cramers_v(labels_a: Tensor, labels_b: Tensor) -> Tensor:
     Raises:
         ValueError: labels that are negative, not integers, of different length or none.
 
-    Example:
+    Examples:
         >>> cramers_v(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 2, 2]))
         tensor(1., dtype=torch.float64)
     """
@@ -86,7 +86,7 @@ def coarsen(
         ValueError: a class of the labels that the mapping misses, which is named; coarse classes
             that are negative or partly names.
 
-    Example:
+    Examples:
         >>> names = ["cat", "dog", "car"]
         >>> kind = {"cat": "animal", "dog": "animal", "car": "vehicle"}
         >>> coarsen(torch.tensor([0, 2, 1]), kind, classes=names).tolist()

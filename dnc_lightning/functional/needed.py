@@ -56,7 +56,7 @@ def labels_needed(
     Raises:
         ValueError: no blocks, target or confidence outside (0, 1).
 
-    Example:
+    Examples:
         >>> right = {5: torch.zeros(20, 4), 10: torch.zeros(20, 2)}
         >>> found = labels_needed(right, target=0.1)
         >>> found.measured, found.guaranteed, found.more_samples

@@ -112,7 +112,7 @@ def knn_accuracy(
     Raises:
         ValueError: as `knn_predict`, fewer than two classes, or queries < 1.
 
-    Example:
+    Examples:
         >>> x = torch.randn(60, 8) + 9 * torch.eye(8)[torch.arange(60) % 3]
         >>> float(knn_accuracy(x, torch.arange(60) % 3, k=5).top1)
         1.0

@@ -88,7 +88,7 @@ def orthogonality_bound(
     Warns:
         UserWarning: pairs of classes without an axis.
 
-    Example:
+    Examples:
         >>> a, b = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
         >>> x = torch.stack([a, b], 1) + torch.tensor([[0.1, 0], [-0.1, 0], [0.1, 0], [-0.1, 0]])
         >>> found = orthogonality_bound(x, a, b)
@@ -145,7 +145,7 @@ def orthogonality_summary(
     Warns:
         UserWarning: pairs of classes without an axis.
 
-    Example:
+    Examples:
         >>> shape, colour = torch.arange(60) % 2, torch.arange(60) % 3
         >>> found = orthogonality_summary(torch.randn(60, 8), {"shape": shape, "colour": colour})
         >>> list(found.scalars)[:2]

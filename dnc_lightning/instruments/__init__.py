@@ -3,7 +3,7 @@
 Each public module here is a family, and calls its instrument `INSTRUMENT`. Others are given to
 `ProbeCallback(metrics=[...])`, or registered under the entry point `GROUP` and given by name.
 
-Example:
+Examples:
     >>> import torch
     >>> class Norm:
     ...     name = "norm"

@@ -14,7 +14,7 @@ class DirectionalCollapse(FeatureMetric):
     Accumulates features [N, D] and labels [N]; `compute` returns the scalars of
     `functional.collapse_summary`. For the arguments see `FeatureMetric`.
 
-    Example:
+    Examples:
         >>> metric = DirectionalCollapse(num_classes=3)
         >>> metric.update(torch.randn(60, 8), torch.arange(60) % 3)
         >>> sorted(metric.compute())[:2]

@@ -33,7 +33,7 @@ class FewShotError(FeatureMetric):
     Raises:
         ValueError: shots < 1; in `compute`, a class with too few samples, or ways > classes.
 
-    Example:
+    Examples:
         >>> metric = FewShotError(shots=(1, 5), num_classes=3)
         >>> metric.update(torch.randn(60, 8), torch.arange(60) % 3)
         >>> 0 <= float(metric.compute()["few_shot_error/5"]) <= 1

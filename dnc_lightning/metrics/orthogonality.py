@@ -26,7 +26,7 @@ class TaskOrthogonality(FeatureMetric):
         normalize: See `FeatureMetric`.
         kwargs: For `torchmetrics.Metric`.
 
-    Example:
+    Examples:
         >>> metric = TaskOrthogonality()
         >>> labels = {"shape": torch.arange(60) % 2, "colour": torch.arange(60) % 3}
         >>> metric.update(torch.randn(60, 8), labels)

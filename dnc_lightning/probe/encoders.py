@@ -211,7 +211,7 @@ def layer_output(module: nn.Module, path: str, images: Tensor) -> Any:
         MissingEncoderError: the path does not exist; near names are listed.
         ValueError: a layer that does not run.
 
-    Example:
+    Examples:
         >>> module = nn.ModuleDict({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(12, 2))})
         >>> layer_output(module, "backbone:0", torch.zeros(5, 3, 2, 2)).shape
         torch.Size([5, 12])

@@ -69,7 +69,7 @@ class ProbeSet:
             of tasks that would not tell metric keys apart, a sample that cannot be read, which is
             named, or a hierarchy that misses a class or knows one that the task does not have.
 
-    Example:
+    Examples:
         >>> images = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
         >>> data = torch.utils.data.TensorDataset(images, torch.arange(20) % 2)
         >>> probe = ProbeSet(data, per_class=5)

@@ -180,7 +180,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 def method_of(name: str) -> str:
     """Return a run's name without what counts repetitions.
 
-    Example:
+    Examples:
         >>> method_of("fashion/simclr_seed0"), method_of("simclr/seed=1"), method_of("resnet_18")
         ('fashion/simclr', 'simclr', 'resnet_18')
     """

@@ -28,7 +28,7 @@ def show(*runs: Run | str | os.PathLike[str]) -> None:
         FileNotFoundError: There is no run with a probe.
         ModuleNotFoundError: rich is not installed; the message names the extra.
 
-    Example:
+    Examples:
         ```python
         trainer.fit(module)
         dnc_lightning.show(probe_callback.run_dir_)

@@ -24,7 +24,7 @@ class Change:
 def in_digits(value: float, digits: int = 3, unit: str = "") -> str:
     """Return a value with so many significant digits, and its unit; a dash where undefined.
 
-    Example:
+    Examples:
         >>> in_digits(0.03711), in_digits(12345.6), in_digits(9.9996), in_digits(2e-7, 2, "s")
         ('0.0371', '12,346', '10.0', '2.0e-07 s')
     """
@@ -51,7 +51,7 @@ def number_words(value: float, digits: int = 3) -> str:
 def factor_words(factor: float) -> str:
     """Return how many times smaller a quantity became, or larger, where room is short.
 
-    Example:
+    Examples:
         >>> factor_words(4.2), factor_words(0.5), factor_words(1.001), factor_words(math.nan)
         ('↓4.2x', '↑2.0x', 'same', '-')
     """
@@ -112,7 +112,7 @@ def change(first: float, last: float, series: Series) -> Change:
 def bound_digits(bound: float) -> str:
     """As `bound_words`, with all three digits, as numbers below each other have them.
 
-    Example:
+    Examples:
         >>> bound_digits(0.2401), bound_digits(1.0), bound_digits(5682.3), bound_digits(math.nan)
         ('0.241', '1.00', '5,683', '–')
     """

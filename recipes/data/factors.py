@@ -44,7 +44,7 @@ class FactorsDataset(InMemoryImages):
     Raises:
         ValueError: If `num_images` is not a positive multiple of 96.
 
-    Example:
+    Examples:
         >>> from recipes.data import FactorsDataset
         >>> dataset = FactorsDataset(96, seed=0)
         >>> image, labels = dataset[0]
