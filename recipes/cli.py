@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-from lightning import LightningDataModule, LightningModule
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from dnc_lightning import (
@@ -14,6 +15,7 @@ from dnc_lightning import (
     ProbeCallback,
     TerminalSummary,
 )
+from recipes.quiet import quiet, tidy
 
 
 class RecipeCLI(LightningCLI):
@@ -28,6 +30,12 @@ class RecipeCLI(LightningCLI):
         parser.add_lightning_class_args(LogSpacedCheckpoint, "checkpoint")
         parser.add_lightning_class_args(CollapseAlarm, "alarm")
 
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """Make the trainer, without what it would say in vain."""
+        trainer = super().instantiate_trainer(**options)
+        tidy(trainer)
+        return trainer
+
 
 def main(module: type[LightningModule], args: list[str] | None = None) -> RecipeCLI:
     """Run a recipe's command line.
@@ -39,6 +47,7 @@ def main(module: type[LightningModule], args: list[str] | None = None) -> Recipe
     Returns:
         The command line after its run, with trainer, model and data module.
     """
+    quiet()
     with warnings.catch_warnings():
         # A caller that passes `args` means them, whatever its own command line holds.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
