@@ -5,12 +5,13 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: ci demo fashion reproduce validate picture docs test test-slow bench lint types browser chromedriver clean
+.PHONY: ci demo fashion reproduce validate picture docs dist test test-slow bench lint types browser chromedriver clean
 
 # What must hold before a change lands.
 ci: lint types chromedriver
 	$(MAKE) demo ARGS="--max-steps 40"
 	$(MAKE) docs
+	$(MAKE) dist
 	$(MAKE) test
 	$(MAKE) test-slow
 
@@ -48,6 +49,12 @@ bench: $(STAMP)
 # The site, with the tutorials run: site/index.html opens without a network.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+# Wheel and source archive, tried in empty environments: the core alone, and with its page.
+dist: $(STAMP)
+	rm -rf dist
+	$(RUN) -m build --outdir dist .
+	$(RUN) -m tests.packaging.try_wheel dist/*.whl --extras "" report
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
