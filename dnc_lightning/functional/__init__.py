@@ -30,6 +30,13 @@ from dnc_lightning.functional.dispersion import (
     sphere_uniformity,
     uniformity,
 )
+from dnc_lightning.functional.duality import (
+    Decisions,
+    Duality,
+    duality,
+    head_decisions,
+    least_squares_duality,
+)
 from dnc_lightning.functional.few_shot import ncc_error
 from dnc_lightning.functional.geometry import class_geometry
 from dnc_lightning.functional.guarantee import few_shot_guarantee
@@ -69,6 +76,8 @@ __all__ = [
     "COLLAPSE_KEYS",
     "Accuracy",
     "ClassGeometry",
+    "Decisions",
+    "Duality",
     "Estimate",
     "Interval",
     "LabelsNeeded",
@@ -96,6 +105,7 @@ __all__ = [
     "debias",
     "decision_axes",
     "directional_cdnv",
+    "duality",
     "effective_rank",
     "extreme_pairs",
     "feature_norms",
@@ -105,9 +115,11 @@ __all__ = [
     "gaussian_prediction",
     "h_score",
     "half_of_each_class",
+    "head_decisions",
     "knn_accuracy",
     "knn_predict",
     "labels_needed",
+    "least_squares_duality",
     "lidar",
     "logistic_probe",
     "logme",

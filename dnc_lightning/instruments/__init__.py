@@ -25,6 +25,7 @@ from dnc_lightning.instruments._catalogue import (
     pattern,
 )
 from dnc_lightning.instruments._torch_metric import TorchMetric
+from dnc_lightning.instruments.duality import Duality
 from dnc_lightning.instruments.guarantee import Guarantee
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
@@ -36,6 +37,7 @@ __all__ = [
     "DEFAULT",
     "GROUP",
     "Bench",
+    "Duality",
     "Found",
     "Guarantee",
     "Instrument",

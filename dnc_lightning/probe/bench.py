@@ -14,6 +14,7 @@ from dnc_lightning.functional import ClassGeometry, Reduce, class_geometry, popu
 from dnc_lightning.functional.conditional import QueryMargins
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.summary import population_summary
+from dnc_lightning.probe.heads import Heads
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.processes import Processes
 
@@ -44,6 +45,7 @@ class Bench:
     wanted: Collection[str] = ()  # keys of the numbers that all instruments give here
     shards: Mapping[str, Shard] = field(default_factory=dict)  # task -> its samples' places
     processes: Processes = field(default_factory=Processes)  # this one among the others
+    heads: Heads = field(default_factory=dict)  # those that instruments name, or why there is none
     _done: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

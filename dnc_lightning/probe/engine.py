@@ -16,6 +16,7 @@ from dnc_lightning.probe.bench import Settings
 from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, given_statistics
 from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, find_encoders
+from dnc_lightning.probe.heads import Heads, head_modules, read_heads
 from dnc_lightning.probe.inputs import InputCheck
 from dnc_lightning.probe.instrument import Expected, Instrument, expected
 from dnc_lightning.probe.isolation import isolated_rng
@@ -257,14 +258,18 @@ class ProbeEngine:
         """Embed with one set of weights, encoders named by `names`, and measure."""
 
         def measured(features: dict[str, Tensor], thorough: bool) -> ProbeResult:
-            own = {**self.empty, **features}
-            return self._measure({names[k]: v.to(self.device) for k, v in own.items()}, thorough)
+            own = (self.empty | features).items()
+            here = {names[k]: v.to(self.device) for k, v in own}
+            return self._measure(here, heads, thorough)
 
         modules, trained, raw = embedder.modules(), self.embedder.module, None
+        asked = [name for one in self.instruments for name in getattr(one, "heads", ())]
+        used = [*modules, *head_modules(embedder.module, asked).values()]
         with (
             state_of_rank_zero(modules, self.processes, replicated=self.replicated),
-            gathered(embedder.module, modules, embedder.device, self.processes),
+            gathered(embedder.module, used, embedder.device, self.processes),
         ):
+            heads = read_heads(embedder.module, asked, self.device)
             features = embedder.embed(self.bank)
             layers = unsettled_layers(modules, embedder.module, trained, self.given, self.processes)
             if layers:
@@ -280,19 +285,14 @@ class ProbeEngine:
             )
         return result
 
-    def _measure(self, features: dict[str, Tensor], thorough: bool) -> ProbeResult:
+    def _measure(self, features: dict[str, Tensor], heads: Heads, thorough: bool) -> ProbeResult:
         result, places = ProbeResult(), self._places(thorough)
         for encoder, values in features.items():
             with isolated_rng(self.device):  # an instrument may draw random numbers
                 found = measure(
-                    values,
-                    self.tasks,
-                    places,
-                    self.settings,
-                    self.shards,
-                    self.processes,
-                    thorough=thorough,
-                )
+                    values, self.tasks, places, self.settings, self.shards, self.processes,
+                    thorough=thorough, heads=heads,
+                )  # fmt: skip
             for place, here in found.items():
                 result.file(here, self.key(encoder, place), f"{encoder}/{place}")
         return result

@@ -15,6 +15,7 @@ from dnc_lightning.functional._scale import unit_rows
 from dnc_lightning.functional._tiles import wide
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bench import Bench, Settings
+from dnc_lightning.probe.heads import Heads
 from dnc_lightning.probe.instrument import Expected, Found, at
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.processes import LostError, Processes, reason_of
@@ -39,6 +40,7 @@ def measure(
     processes: Processes | None = None,
     *,
     thorough: bool = False,
+    heads: Heads | None = None,
 ) -> dict[str, Measurement]:
     """Let every instrument measure one encoder; what fails is nan, with the reason.
 
@@ -50,6 +52,7 @@ def measure(
         shards: Task -> where the samples stand among those of all processes; empty for one.
         processes: This one among the others; None for one.
         thorough: At the first or last probe.
+        heads: Of the module, by their names.
 
     Returns:
         Place -> its numbers, arrays and warnings. Every number is nan when a feature is not finite,
@@ -84,6 +87,7 @@ def measure(
             wanted=frozenset(found[place].scalars),
             shards=shards,
             processes=processes,
+            heads=heads or {},
         )
         _measure(found[place], bench, here, processes)
     return found
