@@ -52,6 +52,7 @@ function about(row) {
   const status = element("span", row.training ? "Training" : "", row.training ? "status training" : "");
   cell.append(status, name, element("small", [row.model, others, several].filter(Boolean).join(" · ")));
   cell.append(...(row.alarms ?? []).map((text) => element("small", `Alarm: ${text}`, "alarm")));
+  cell.append(...(row.cautions ?? []).map((text) => element("small", text, "caution-text")));
   if (row.problem) cell.append(element("small", row.problem, "problem"));
   return cell;
 }
