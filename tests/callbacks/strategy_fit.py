@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dnc_lightning import ProbeCallback, ProbeSet
+from dnc_lightning.instruments import DEFAULT, Duality
 from tests.callbacks.modules import Floats
 
 STEPS, BATCH = 4, 6
@@ -125,7 +126,12 @@ def fit(folder: Path, case: str, data: int, tensor: int, *, probed: bool) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(5, verbose=False)
     encoder: Any = fails_on_rank_one if "fails" in case else None
-    callback = ProbeCallback(probe_set(), encoder=encoder, every_n_train_steps=1)
+    callback = ProbeCallback(
+        probe_set(),
+        encoder=encoder,
+        every_n_train_steps=1,
+        metrics=[*DEFAULT, Duality("model.head")],
+    )
     trainer = pl.Trainer(
         max_steps=STEPS,
         accelerator="cpu",

@@ -18,7 +18,13 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from dnc_lightning.callbacks import strategies
-from dnc_lightning.functional import COLLAPSE_KEYS, class_geometry, collapse_summary
+from dnc_lightning.functional import (
+    COLLAPSE_KEYS,
+    class_geometry,
+    collapse_summary,
+    duality,
+    head_decisions,
+)
 from dnc_lightning.reporting import Record, read_run
 from tests.callbacks.fits import fit, probe
 from tests.callbacks.modules import BackboneModule, Floats
@@ -75,6 +81,13 @@ def assert_numbers_are_those_of_the_weights(
         for key in COLLAPSE_KEYS:
             logged = records[step].scalars[f"probe/label/{key}"]
             assert logged == pytest.approx(float(expected[key]), rel=tolerance), (step, key)
+        weight, bias = model.head.weight.detach(), model.head.bias.detach()
+        labels, scalars = data.targets[chosen], records[step].scalars
+        head = duality(weight.float(), class_geometry(features, labels, unbiased=True))
+        decided = head_decisions(features, labels, weight.float(), bias.float())
+        nc3, nc4 = scalars["probe/label/nc3"], scalars["probe/label/nc4"]
+        assert nc3 == pytest.approx(float(head.distance), rel=3 * tolerance), step
+        assert nc4 == pytest.approx(float(decided.mismatch), abs=0.02), step
         assert not records[step].warnings
 
 
