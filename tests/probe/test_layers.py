@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from dnc_lightning import ProbeCallback, ProbeSet, evaluate
 from dnc_lightning.functional import cdnv, class_geometry, directional_cdnv, pair_mean
 from dnc_lightning.reporting.html import page
-from dnc_lightning.reporting.read.layers import profiles
+from dnc_lightning.reporting.read.layers import law_of, profiles
 from tests.callbacks.fits import fit, records
 from tests.callbacks.modules import BackboneModule, Clean
 
@@ -125,6 +126,37 @@ def test_the_page_shows_a_profile_with_the_floor_of_noise(tmp_path: Path) -> Non
     html = page(run, finished=True)
     assert "Through the layers of" in html
     assert "Measured error by layer" in html
+
+
+def test_the_law_of_separation_is_read_off_the_layers() -> None:
+    law = law_of([8.0, 4.0, 2.0, 1.0])
+    assert law is not None
+    assert law.factor == pytest.approx(2)
+    assert law.correlation == pytest.approx(-1)
+    rising = law_of([1.0, math.nan, 4.0, 5.0])  # at their own depths
+    assert rising is not None
+    slope = np.polyfit([0, 2, 3], np.log([1, 4, 5]), 1)[0]
+    assert rising.factor == pytest.approx(math.exp(-slope))
+    assert law_of([3.0, 2.0]) is None
+    assert law_of([3.0, math.nan, 0.0, 2.0]) is None
+    flat = law_of([2.0, 2.0, 2.0])
+    assert flat is not None
+    assert math.isnan(flat.correlation)
+
+
+def test_nc1_by_layer_is_on_the_page_where_it_was_measured(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(432, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU())
+    options = {**LIGHT, "metrics": ["collapse", "simplex"]}
+    probe = ProbeSet(Clean(), per_class=20)
+    done = evaluate(net, probe, out=tmp_path, layer=":*", accelerator="cpu", **options)
+    (run,) = done.runs.values()
+    (profile,) = profiles(run)
+    assert len(profile.nc1) == 3
+    assert all(math.isfinite(value) for value in profile.nc1)
+    html = page(run, finished=True)
+    assert "NC1 by layer" in html
+    assert "A layer divides it by" in html
 
 
 class Random(nn.Module):

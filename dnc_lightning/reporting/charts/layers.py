@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from dnc_lightning.reporting.charts.values import Axis, Chart, Line, decades
-from dnc_lightning.reporting.read.layers import Profile
+from dnc_lightning.reporting.read.layers import Profile, law_of
 from dnc_lightning.reporting.read.views import METRICS
 from dnc_lightning.reporting.theme import LOOKS
+from dnc_lightning.reporting.words import in_digits
 
 LAYERS = Axis("Layer", "names")
+SEPARATION = "NC1 by layer"
 HEADROOM = 0.06  # of an axis' height
 
 
@@ -45,7 +47,34 @@ def layer_charts(found: Profile) -> list[Chart]:
                 range=(0.0, top * (1 + HEADROOM) if top > 0 else 1.0),
             )
         )
+    if np.isfinite(found.nc1).any():
+        charts.append(_separation(found, x))
     return charts
+
+
+def _separation(found: Profile, x: tuple[float, ...]) -> Chart:
+    lines = [Line("NC1", x, found.nc1, "plain")]
+    if np.isfinite(found.nc1_noise).any():
+        lines.append(Line("NC1 of noise", x, found.nc1_noise, "reference", dash="dot"))
+    return Chart(
+        SEPARATION,
+        LAYERS,
+        Axis("tr(S_W S_B^+) / K", "log"),
+        tuple(lines),
+        labels=found.layers,
+        range=decades(np.concatenate([np.array(line.y) for line in lines])),
+    )
+
+
+def law_words(found: Profile) -> str:
+    """How evenly NC1 falls through the layers; empty where too few have it."""
+    law = law_of(found.nc1)
+    if law is None:
+        return ""
+    return (
+        f"A layer divides it by {in_digits(law.factor)} on average; its logarithm and depth "
+        f"correlate by {law.correlation:.2f}, -1 where every layer divides it alike."
+    )
 
 
 def _line(name: str, x: tuple[float, ...], y: tuple[float, ...]) -> Line:

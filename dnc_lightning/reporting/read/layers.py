@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.read.few_shot import MEASURED, few_shot
@@ -25,6 +27,32 @@ class Profile:
     noise: dict[Metric, Values]  # the same of as many samples of noise in as many dimensions
     error: Values  # measured, with the middle number of shots
     shots: int | None  # that number; None where no error was measured
+    nc1: Values  # [L], nan where it was not recorded: of the instrument "simplex"
+    nc1_noise: Values  # [L] the same of noise
+
+
+@dataclass(frozen=True)
+class Law:
+    """How evenly a number falls from layer to layer."""
+
+    factor: float  # by which a layer divides it, geometric mean
+    correlation: float  # of its logarithm with depth; -1 where every layer divides it alike
+
+
+def law_of(values: Sequence[float]) -> Law | None:
+    """Fit a constant factor a layer, by least squares of the logarithm; None below three values.
+
+    The law of data separation says that NC1 has one: He and Su, arXiv:2210.17020. Layers of other
+    dimensions have other floors of noise, which can look like it.
+    """
+    known = [(place, math.log(v)) for place, v in enumerate(values) if 0 < v < math.inf]
+    if len(known) < 3:
+        return None
+    depth, logs = np.array(known).T
+    slope = float(np.polyfit(depth, logs, 1)[0])
+    spread = float(logs.std())
+    correlation = float(np.corrcoef(depth, logs)[0, 1]) if spread > 0 else math.nan
+    return Law(math.exp(-slope), correlation)
 
 
 def profiles(run: Run) -> Iterator[Profile]:
@@ -65,8 +93,12 @@ def _profile(run: Run, encoder: str, task: str, found: list[View]) -> Profile:
         middle = numbers.shots[numbers.middle] if middle is None else middle
         column = numbers.shots.index(middle) if middle in numbers.shots else numbers.middle
         errors.append(float(numbers.values[MEASURED][-1, column]))
+    nc1, nc1_noise = (
+        tuple(scalars.get(f"{view.prefix}/{key}", math.nan) for view in found)
+        for key in ("nc1", "nc1_noise")
+    )
     names = _short([view.encoder.removeprefix(f"{encoder}:") for view in found], encoder)
-    return Profile(encoder, task, names, values, noise, tuple(errors), middle)
+    return Profile(encoder, task, names, values, noise, tuple(errors), middle, nc1, nc1_noise)
 
 
 def _short(layers: list[str], encoder: str) -> tuple[str, ...]:
