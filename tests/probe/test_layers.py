@@ -124,7 +124,7 @@ def test_the_page_shows_a_profile_with_the_floor_of_noise(tmp_path: Path) -> Non
         assert 0.4 < wide / floor < 2.5
     assert all(math.isfinite(error) for error in profile.error)
     html = page(run, finished=True)
-    assert "Through the layers of" in html
+    assert "Through the layers" in html
     assert "Measured error by layer" in html
 
 

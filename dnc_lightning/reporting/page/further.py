@@ -38,7 +38,7 @@ def _layers(run: Run) -> Iterator[dict[str, Any]]:
             yield {
                 "encoder": None,  # of all encoders that are its layers
                 "task": found.task,
-                "group": f"Through the layers of {found.encoder}",
+                "group": " of ".join(filter(None, ["Through the layers", found.encoder])),
                 "title": chart.title,
                 "meaning": LAYERS_MEANING,
                 "square": False,

@@ -109,4 +109,7 @@ def _short(layers: list[str], encoder: str) -> tuple[str, ...]:
         len(parts) > shared + 1 for parts in below
     ):
         shared += 1
-    return tuple(name if name == encoder else ".".join(name.split(".")[shared:]) for name in layers)
+    return tuple(
+        (name or "output") if name == encoder else ".".join(name.split(".")[shared:])
+        for name in layers
+    )
