@@ -22,6 +22,7 @@ from dnc_lightning.functional.collapse import (
     resolved_pairs,
 )
 from dnc_lightning.functional.conditional import conditional_certificate
+from dnc_lightning.functional.cyclic import Cyclic, cyclic
 from dnc_lightning.functional.decomposition import VarianceDecomposition, variance_decomposition
 from dnc_lightning.functional.dispersion import (
     Norms,
@@ -76,6 +77,7 @@ __all__ = [
     "COLLAPSE_KEYS",
     "Accuracy",
     "ClassGeometry",
+    "Cyclic",
     "Decisions",
     "Duality",
     "Estimate",
@@ -101,6 +103,7 @@ __all__ = [
     "collapse_summary",
     "conditional_certificate",
     "cramers_v",
+    "cyclic",
     "dead_units",
     "debias",
     "decision_axes",

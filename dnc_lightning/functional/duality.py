@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._gram import centred_gram
 from dnc_lightning.functional._scale import rounding
 from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
 from dnc_lightning.functional._whole import whole_labels
@@ -71,9 +72,7 @@ def duality(weight: Tensor, geometry: ClassGeometry) -> Duality:
         )
     mean = geometry.mean - geometry.mean.mean(0)
     rows = weight.to(mean) - weight.to(mean).mean(0)
-    distance2 = geometry.distance2.clone().fill_diagonal_(0)
-    spread = distance2 - distance2.mean(0)
-    norm2 = -(spread - spread.mean(1, keepdim=True)).diagonal() / 2  # [K], |m_k|^2
+    norm2 = centred_gram(geometry.distance2).diagonal()  # [K], |m_k|^2
     along = (rows * mean).sum(1)
     length = torch.linalg.vector_norm(rows, dim=1)
     cosine = along / (length * norm2.where(norm2 > 0, torch.nan).sqrt())

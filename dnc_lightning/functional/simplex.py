@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._gram import centred_gram
 from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
 
 BLOCK = 2**23
@@ -61,10 +62,8 @@ def simplex(geometry: ClassGeometry) -> Simplex:
     Returns:
         Scalars, as wide as the geometry's.
     """
-    distance2 = geometry.distance2.clone().fill_diagonal_(0)
-    k = len(distance2)
-    rows = distance2 - distance2.mean(0)
-    gram = -(rows - rows.mean(1, keepdim=True)) / 2
+    gram = centred_gram(geometry.distance2)
+    k = len(gram)
     total = gram.diagonal().mean()  # tr S_B
     within = geometry.variance.mean()
     norm = gram.diagonal().clamp(min=0).sqrt()
