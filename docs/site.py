@@ -31,6 +31,9 @@ ALONE = {
 }
 """Pages that lie at the root of the repository, and their names on the site."""
 
+WIDE = {"keys.md", "measurements.md", "peers.md", "strategies.md", "validation.md"}
+"""Pages of tables, which take the room of the table of contents."""
+
 BOX, GAP, ROW = 132, 18, 92  # pixels of the picture of the layers
 
 
@@ -51,6 +54,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Point links to the root at the pages made of it, and draw the layers."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     for source, name in ALONE.items():
         for link in (f"](../{source}", f"]({source}"):
             markdown = markdown.replace(link, f"]({name}")
