@@ -18,9 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from dnc_lightning import HtmlReport, ProbeCallback, ProbeSet, TerminalSummary, cli
 from dnc_lightning.functional import class_geometry, directional_cdnv
 
-warnings.filterwarnings("ignore")
 HEAVY = ("plotly", "wandb", "timm", "rich", "transformers", "datasets", "lightly")
-EXTRA = sys.argv[1] if len(sys.argv) > 1 else ""
 
 
 class Module(LightningModule):
@@ -57,40 +55,49 @@ def refused(work, extra):
     assert f"dnc_lightning[{extra}]" in said, said
 
 
-if EXTRA == "":
-    brought = [name for name in HEAVY if find_spec(name) is not None]
-    assert not brought, f"the core brings {brought}"
-folder = fit()
-assert (folder / "records.jsonl").read_text().count("\n") >= 3
-assert directional_cdnv(class_geometry(torch.randn(20, 4), torch.arange(20) % 2)).shape == (2, 2)
-
-if find_spec("plotly") and find_spec("jinja2"):
-    page = fit(HtmlReport()) / "report.html"
-    assert page.stat().st_size > 1_000_000
-else:
-    refused(lambda: fit(HtmlReport()), "report")
-if find_spec("rich"):
-    fit(TerminalSummary())
-    assert cli.main(["show", str(folder)]) == 0
-if EXTRA == "figures":
-    assert cli.main(["figures", str(folder), "--out", "figures"]) == 0
-    assert list(Path("figures").glob("*.pdf"))
-if EXTRA == "wandb":
-    from lightning.pytorch.loggers import WandbLogger
-
-    fit(loggers=[WandbLogger(project="smoke", offline=True)])
-    assert cli.main(["wandb-workspace", "--project", "smoke", "--dry-run"]) == 0
-if EXTRA == "tensorboard":
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    fit(loggers=[TensorBoardLogger("board")])
-    assert list(Path("board").rglob("events.*"))
-if EXTRA == "zoo":
-    words = ["evaluate", "torchvision:resnet18", "--random", "--data", "smoke_data:data"]
-    Path("smoke_data.py").write_text(
-        "import torch\nfrom torch.utils.data import TensorDataset\n"
-        "data = TensorDataset(torch.rand(80, 3, 32, 32), torch.arange(80) % 4)\n"
+def main(extra):
+    warnings.filterwarnings("ignore")
+    if extra == "":
+        brought = [name for name in HEAVY if find_spec(name) is not None]
+        assert not brought, f"the core brings {brought}"
+    folder = fit()
+    assert (folder / "records.jsonl").read_text().count("\n") >= 3
+    assert directional_cdnv(class_geometry(torch.randn(20, 4), torch.arange(20) % 2)).shape == (
+        2,
+        2,
     )
-    sys.path.insert(0, ".")
-    assert cli.main([*words, "--per-class", "20"]) == 0
-print("works")
+
+    if find_spec("plotly") and find_spec("jinja2"):
+        page = fit(HtmlReport()) / "report.html"
+        assert page.stat().st_size > 1_000_000
+    else:
+        refused(lambda: fit(HtmlReport()), "report")
+    if find_spec("rich"):
+        fit(TerminalSummary())
+        assert cli.main(["show", str(folder)]) == 0
+    if extra == "figures":
+        assert cli.main(["figures", str(folder), "--out", "figures"]) == 0
+        assert list(Path("figures").glob("*.pdf"))
+    if extra == "wandb":
+        from lightning.pytorch.loggers import WandbLogger
+
+        fit(loggers=[WandbLogger(project="smoke", offline=True)])
+        assert cli.main(["wandb-workspace", "--project", "smoke", "--dry-run"]) == 0
+    if extra == "tensorboard":
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        fit(loggers=[TensorBoardLogger("board")])
+        assert list(Path("board").rglob("events.*"))
+    if extra == "zoo":
+        words = ["evaluate", "torchvision:resnet18", "--random", "--data", "smoke_data:data"]
+        Path("smoke_data.py").write_text(
+            "import torch\nfrom torch.utils.data import TensorDataset\n"
+            "data = TensorDataset(torch.rand(80, 3, 32, 32), torch.arange(80) % 4)\n"
+        )
+        sys.path.insert(0, ".")
+        assert cli.main([*words, "--per-class", "20"]) == 0
+    print("works")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

@@ -266,12 +266,20 @@ def test_the_command_ends_at_an_interrupt(tmp_path: Path) -> None:
     import signal
 
     words = [sys.executable, "-m", "dnc_lightning.cli", "watch", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[0]
-        assert "No run lies here yet" in get(address)
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(10) == 0
+
+    def hear() -> None:
+        """Of a shell in the background the tests may have inherited not to."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, preexec_fn=hear) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[0]
+            assert '"rows":[]' in get(address)
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
 
 def test_the_curve_follows_the_records(make_run: MakeRun) -> None:
