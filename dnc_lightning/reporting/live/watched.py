@@ -93,8 +93,6 @@ class Watched:
     def _read(self, folder: Path, before: Seen | None, held: frozenset[Any]) -> Seen | None:
         try:
             state = tuple(map(_state, (folder / HEADER_FILE, folder / RECORDS_FILE)))
-            if not all(_inside(folder / name, self.roots) for name in (HEADER_FILE, RECORDS_FILE)):
-                return None
             place = folder.stat()
         except OSError:
             return None  # deleted, or not whole yet
@@ -106,6 +104,9 @@ class Watched:
             name,
         ):
             return before
+        # Whatever stands there now is another file, so its place is looked at anew.
+        if not all(_inside(folder / name, self.roots) for name in (HEADER_FILE, RECORDS_FILE)):
+            return None
         version = hashlib.sha256(repr((state, training)).encode()).hexdigest()[:16]
         about: dict[str, Any] = {
             "id": identity(folder),
