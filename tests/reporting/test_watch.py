@@ -51,9 +51,11 @@ def get(address: str, **headers: str) -> str:
 
 
 def refused(address: str, **headers: str) -> tuple[int, str]:
+    """Status and text; nobody who is refused is given what would let them in."""
     with pytest.raises(HTTPError) as raised:
         get(address, **headers)
     with raised.value as error:
+        assert error.code != 403 or error.headers["Set-Cookie"] is None
         return error.code, error.read().decode()
 
 
@@ -207,6 +209,29 @@ def test_another_host_needs_the_token(tmp_path: Path) -> None:
         assert refused(f"{here}run/abc", Cookie="dnc-watch=wrong")[0] == 403
         assert "<h1>Runs</h1>" in get(f"{here}?token={token}")
         assert "<h1>Runs</h1>" in get(here, Cookie=f"dnc-watch={token}")
+
+
+def test_the_token_is_kept_by_whoever_had_it(tmp_path: Path) -> None:
+    with serving(tmp_path, host="0.0.0.0") as address:
+        port, token = address.rsplit(":", 1)[1].split("/?token=")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/?token={token}") as answer:
+            kept = answer.headers["Set-Cookie"]
+        assert kept.startswith(f"dnc-watch={token}; HttpOnly")
+        with socket.create_connection(("127.0.0.1", int(port))) as raw:
+            raw.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda: raw.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.0 403")
+        assert token.encode() not in answer
+
+
+def test_the_newer_address_of_this_machine_needs_no_token(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with serving(tmp_path, host="::1") as address:
+        assert address.startswith("http://[::1]:")
+        assert "<h1>Runs</h1>" in get(address)
 
 
 def test_who_trains_is_looked_up(tmp_path: Path, make_run: MakeRun) -> None:

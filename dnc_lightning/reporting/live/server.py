@@ -9,6 +9,7 @@ import contextlib
 import hmac
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -122,6 +123,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one request; `site` is set by `serve`."""
 
     site: Site
+    known = False  # whether this request may see anything
     server_version = "dnc-watch"
     sys_version = ""
 
@@ -130,6 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         asked = parse_qs(address.query)
         refused = self._refused(asked)
+        self.known = not refused
         if refused:
             self._send(HTTPStatus.FORBIDDEN, f"{refused}\n", "text/plain")
             return
@@ -191,7 +194,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "SAMEORIGIN")
         self.send_header("Referrer-Policy", "no-referrer")
-        if self.site.token:
+        if self.site.token and self.known:
             self.send_header(
                 "Set-Cookie", f"{COOKIE}={self.site.token}; HttpOnly; SameSite=Strict; Path=/"
             )
@@ -201,6 +204,10 @@ class Server(ThreadingHTTPServer):
     """One thread a request; none of them keeps the process alive."""
 
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing is worth a traceback in the terminal: whoever asked has left."""
