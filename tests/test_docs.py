@@ -36,6 +36,7 @@ class Module(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 6))
+        self.projector = nn.Linear(6, 4)
         self.student_backbone = Layers()
         self.teacher_backbone = Layers()
 

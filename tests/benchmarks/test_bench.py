@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -288,17 +286,3 @@ def test_the_alarm_between_probes(benchmark: Any) -> None:
 
     benchmark.pedantic(steps, rounds=50, warmup_rounds=5)
     assert benchmark.stats.stats.median / EVERY < 30e-6
-
-
-def test_importing_against_lightning(ratio: Callable[..., float]) -> None:
-    """What a user of the callback imports, over `import lightning`, each in a new process."""
-
-    def run(code: str) -> None:
-        subprocess.run([sys.executable, "-c", code], check=True)
-
-    value = ratio(
-        lambda: run("from dnc_lightning import ProbeCallback, ProbeSet"),
-        lambda: run("import lightning"),
-        rounds=3,
-    )
-    assert value <= 1.5
