@@ -247,6 +247,24 @@ def test_who_trains_is_looked_up(tmp_path: Path, make_run: MakeRun) -> None:
     assert not watched.runs[identity(folder)].training
 
 
+def test_a_folder_that_vanishes_while_it_is_searched_stops_nothing(
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(make_run(records=2), tmp_path / "runs" / "a")
+    (tmp_path / "runs" / "gone").mkdir()
+    plain = os.scandir
+
+    def vanished(path: Any) -> Any:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", vanished)
+    watched = Watched([tmp_path.resolve() / "runs"])
+    watched.look()
+    assert [seen.row["name"] for seen in watched.runs.values()] == ["a"]
+
+
 def test_nothing_is_read_twice(
     tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,11 +82,12 @@ class Watched:
             return self.count
 
     def _search(self) -> list[Path]:
+        # Unlike Path.rglob it passes over what is deleted while it looks.
         found = {
             folder
             for root in self.roots
-            for path in root.rglob(RECORDS_FILE)
-            if _inside(folder := path.parent.resolve(), self.roots)
+            for place, _, names in os.walk(root)
+            if RECORDS_FILE in names and _inside(folder := Path(place).resolve(), self.roots)
         }
         return sorted(found)
 
