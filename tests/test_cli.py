@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dnc_lightning.cli import main
+from dnc_lightning.cli import main, parser
 from dnc_lightning.records.store import RECORDS_FILE, read_run
 from tests.reporting.conftest import write_run
 
@@ -56,6 +56,18 @@ def test_it_explains_itself(command: str, capsys: Output) -> None:
         main([*command.split(), "--help"])
     assert left.value.code == 0
     assert f"usage: dnc {command}".strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["evaluate", "a.b:c", "--data", "images"], "evaluation"),
+        (["replay", "checkpoints", "--data", "images"], "replay"),
+        (["zoo", "zoo.yaml"], "zoo"),
+    ],
+)
+def test_each_command_writes_to_a_folder_of_its_own(words: list[str], folder: str) -> None:
+    assert parser().parse_args(words).out == Path(folder)
 
 
 def test_show_prints_a_table_for_each_run(runs: Path, capsys: Output) -> None:

@@ -15,10 +15,8 @@ from dnc_lightning.records.schema import plain
 
 def add_commands(commands: Any) -> None:
     """Add those that measure encoders."""
-    measured = _measured()
-    evaluate = commands.add_parser(
-        "evaluate", parents=[measured], help="measure frozen encoders on labelled images"
-    )
+    evaluate = commands.add_parser("evaluate", help="measure frozen encoders on labelled images")
+    _add_measured(evaluate, out="evaluation")
     evaluate.add_argument(
         "encoders",
         nargs="+",
@@ -28,15 +26,14 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--random", action="store_true", help="random weights, as a baseline")
     evaluate.add_argument("--fresh", action="store_true", help="measure again what was measured")
-    evaluate.set_defaults(command=_evaluate, out=Path("evaluation"))
+    evaluate.set_defaults(command=_evaluate)
 
-    replay = commands.add_parser(
-        "replay", parents=[measured], help="probe every checkpoint of a run that is over"
-    )
+    replay = commands.add_parser("replay", help="probe every checkpoint of a run that is over")
+    _add_measured(replay, out="replay")
     replay.add_argument(
         "checkpoints", nargs="+", metavar="CHECKPOINT", help="files, or folders of them"
     )
-    replay.set_defaults(command=_replay, out=Path("replay"))
+    replay.set_defaults(command=_replay)
 
     zoo = commands.add_parser("zoo", help="measure many encoders on many data sets, by a file")
     zoo.add_argument(
@@ -44,9 +41,9 @@ def add_commands(commands: Any) -> None:
         metavar="FILE",
         help='YAML with encoders and data, or "paper": the paper\'s families',
     )
-    _add_machine(zoo)
+    _add_machine(zoo, out="zoo")
     zoo.add_argument("--fresh", action="store_true", help="measure again what was measured")
-    zoo.set_defaults(command=_zoo, out=Path("zoo"))
+    zoo.set_defaults(command=_zoo)
 
     study = commands.add_parser(
         "study", help="which number says which encoder errs least, over a zoo's encoders"
@@ -58,10 +55,9 @@ def add_commands(commands: Any) -> None:
     study.set_defaults(command=_study)
 
 
-def _measured() -> argparse.ArgumentParser:
+def _add_measured(parser: argparse.ArgumentParser, out: str) -> None:
     """The options of what measures encoders."""
-    measured = argparse.ArgumentParser(add_help=False)
-    add = measured.add_argument
+    add = parser.add_argument
     add(
         "--data",
         required=True,
@@ -77,17 +73,22 @@ def _measured() -> argparse.ArgumentParser:
     add("--metrics", nargs="+", metavar="NAME", help="default: as of ProbeCallback")
     add("--shots", nargs="+", type=int, default=[1, 5, 10, 50, 100], metavar="M")
     add("--ways", type=int, metavar="K", help="classes of an episode (default all)")
-    _add_machine(measured)
-    return measured
+    _add_machine(parser, out)
 
 
-def _add_machine(parser: argparse.ArgumentParser) -> None:
+def _add_machine(parser: argparse.ArgumentParser, out: str) -> None:
     """The options of where and how to run, and where to write."""
     add = parser.add_argument
     add("--accelerator", default="auto", help="auto, cpu, cuda or mps")
     add("--precision", default="32-true", help="32-true, bf16-mixed and so on")
     add("--unsafe", action="store_true", help="run code that checkpoints and hubs bring")
-    add("--out", type=Path, metavar="DIR", help="folder of the records (default: the command's)")
+    add(
+        "--out",
+        type=Path,
+        default=Path(out),
+        metavar="DIR",
+        help=f"folder of the records (default {out})",
+    )
     add("--open", action="store_true", help="open the page in the browser")
 
 
