@@ -102,23 +102,15 @@ class Duality:
     def measure(self, bench: Bench) -> Found:
         """One product with the means and the head; a D x D system at thorough probes."""
         scalars: dict[str, torch.Tensor | float] = {}
-        least = min(bench.counts)
-        if bench.thorough and least >= 2:
+        if bench.thorough and min(bench.counts) >= 2:
             scalars["ls_duality"] = least_squares_duality(
                 bench.features, bench.labels, len(bench.counts), shard=bench.shard
             )
         if self.head is None or bench.name != self.task:
             return Found(scalars)
-        head, reason = bench.heads.get(self.head, "this module is not the one that trains"), ""
-        wanted = (len(bench.classes), bench.features.shape[1])
-        if not isinstance(head, Head):
-            reason = head
-        elif tuple(head.weight.shape) != wanted:
-            reason = f"{self.head!r} is {list(head.weight.shape)}, here are {list(wanted)}"
-        elif least < MIN_SAMPLES:
-            reason = f"unbiased moments need {MIN_SAMPLES} samples of each class"
-        if reason or not isinstance(head, Head):
-            return Found(scalars, notes=[f"NC3 and NC4 are nan: {reason}."])
+        head = self._head(bench)
+        if isinstance(head, str):
+            return Found(scalars, notes=[f"NC3 and NC4 are nan: {head}."])
         found = duality(head.weight, debias(bench.geometry))
         decided = head_decisions(
             bench.features, bench.labels, head.weight, head.bias, shard=bench.shard
@@ -132,6 +124,18 @@ class Duality:
             "nc4/centre": decided.centre,
         }
         return Found(scalars)
+
+    def _head(self, bench: Bench) -> Head | str:
+        """The head, if it can be compared with these features; otherwise why not."""
+        head = bench.heads.get(str(self.head), "this module is not the one that trains")
+        wanted = (len(bench.classes), bench.features.shape[1])
+        if isinstance(head, Head) and tuple(head.weight.shape) != wanted:
+            return f"{self.head!r} is {list(head.weight.shape)}, here are {list(wanted)}"
+        if bench.settings.normalize:
+            return "the probe normalises features, which the head is given as they are"
+        if min(bench.counts) < MIN_SAMPLES:
+            return f"unbiased moments need {MIN_SAMPLES} samples of each class"
+        return head
 
 
 INSTRUMENT = Duality()

@@ -266,7 +266,7 @@ class ProbeEngine:
         asked = [name for one in self.instruments for name in getattr(one, "heads", ())]
         used = [*modules, *head_modules(embedder.module, asked).values()]
         with (
-            state_of_rank_zero(modules, self.processes, replicated=self.replicated),
+            state_of_rank_zero(used, self.processes, replicated=self.replicated),
             gathered(embedder.module, used, embedder.device, self.processes),
         ):
             heads = read_heads(embedder.module, asked, self.device)

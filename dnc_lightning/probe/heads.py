@@ -17,6 +17,10 @@ class Head:
     bias: Tensor  # [K], zeros where it has none
 
 
+Heads = Mapping[str, Head | str]
+"""Heads by their names; of one that cannot be read, why."""
+
+
 def head_modules(module: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """The submodules of these names, "classifier" or "model.fc", as far as there are any."""
     found = {}
@@ -48,6 +52,3 @@ def _read(name: str, head: nn.Module | None, device: torch.device) -> Head | str
     weight = weight.detach().to(device, copy=True)
     constant = weight.new_zeros(len(weight)) if bias is None else bias.detach().to(device)
     return Head(weight, constant.clone())
-
-
-Heads = Mapping[str, Head | str]

@@ -31,6 +31,9 @@ class Instrument(Protocol):
     All its series have one scope: "task", and it measures each task on its own; "features", and it
     measures once, whatever the tasks; or "tasks", and it measures all tasks at once, where there
     are at least two.
+
+    An instrument with an attribute `heads`, names of linear layers of the module, finds them in
+    `bench.heads`, with the weights that were embedded with.
     """
 
     @property

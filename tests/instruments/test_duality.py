@@ -41,9 +41,11 @@ def images() -> TensorDataset:
     return TensorDataset((base[labels] + noise) / 2, labels)
 
 
-def fit(module: LightningModule, folder: Path, *metrics: Any, **options: Any) -> Any:
+def fit(
+    module: LightningModule, folder: Path, *metrics: Any, normalize: bool = False, **options: Any
+) -> Any:
     probe = ProbeSet(images(), per_class=60, **options)
-    watch = ProbeCallback(probe, metrics=list(metrics))
+    watch = ProbeCallback(probe, metrics=list(metrics), normalize=normalize)
     trainer = Trainer(
         max_steps=60, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
@@ -88,6 +90,13 @@ def test_a_head_that_does_not_fit_is_nan_and_told(tmp_path: Path, head: str, rea
     notes = [note for note in last.notes if "NC3 and NC4 are nan" in note]
     assert len(notes) == 1
     assert reason in notes[0]
+
+
+def test_features_that_the_head_is_not_given_say_nothing_of_it(tmp_path: Path) -> None:
+    run, _ = fit(Classifier(), tmp_path, Duality("classifier"), normalize=True)
+    last = run.records[-1]
+    assert all(math.isnan(last.scalars[f"probe/label/{key}"]) for key in KEYS)
+    assert any("the probe normalises features" in note for note in last.notes)
 
 
 def test_other_tasks_of_as_many_classes_are_left_alone(tmp_path: Path) -> None:
