@@ -43,6 +43,8 @@ class Job:
     root: Path  # of all runs
     seed: int = 0  # of weights, order and views; the images stay the same
     max_steps: int | None = None  # in place of the configured number
+    variant: str = ""  # what is different from the configuration, in its name
+    arguments: tuple[str, ...] = ()  # of the command line, that make it so
 
     @property
     def config(self) -> Path:
@@ -52,7 +54,8 @@ class Job:
     @property
     def name(self) -> str:
         """Also that of its folder."""
-        return self.config.stem + (f"_seed{self.seed}" if self.seed else "")
+        parts = [self.config.stem, self.variant, f"seed{self.seed}" if self.seed else ""]
+        return "_".join(part for part in parts if part)
 
     @property
     def steps(self) -> int:
@@ -83,6 +86,7 @@ class Job:
         command += [f"--seed_everything={self.seed}"]
         command += [f"--trainer.default_root_dir={self.folder}", "--trainer.logger=false"]
         command += ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+        command += self.arguments
         if (self.folder / "checkpoints" / "last.ckpt").is_file():
             command += ["--ckpt_path=last"]
         with (self.folder / "log.txt").open("w") as log:

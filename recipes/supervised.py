@@ -10,8 +10,11 @@ Command:
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
+from dnc_lightning.losses import FixedETFHead
 from recipes.augment import Views
 from recipes.backbones import build_backbone
 from recipes.base import Augment, Recipe
@@ -30,6 +33,7 @@ class Supervised(Recipe):
         views: The random view; `count` is 1.
         optimization: Optimizer and schedule.
         augment: Where views are made.
+        head: "linear" is trained with the rest; "etf" is a simplex that stays as it is.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class Supervised(Recipe):
         views: Views = Views(count=1),  # noqa: B008  frozen, so one shared default is safe
         optimization: Optimization = Optimization(),  # noqa: B008
         augment: Augment = "device",
+        head: Literal["linear", "etf"] = "linear",
     ) -> None:
         super().__init__([views], optimization, augment)
         self.save_hyperparameters()
         self.task = task
         self.backbone = build_backbone(backbone, image_size, patch_size)
-        self.classifier = nn.Linear(self.backbone.feature_dim, num_classes)
+        make = FixedETFHead if head == "etf" else nn.Linear
+        self.classifier = make(self.backbone.feature_dim, num_classes)
 
     def setup(self, stage: str) -> None:
         """Compare the classifier with the labels.

@@ -27,6 +27,7 @@ from dnc_lightning.instruments._catalogue import (
 from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.instruments.duality import Duality
 from dnc_lightning.instruments.guarantee import Guarantee
+from dnc_lightning.instruments.imbalance import Imbalance
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
 from dnc_lightning.series import CHANCE, Reference, Series
@@ -40,6 +41,7 @@ __all__ = [
     "Duality",
     "Found",
     "Guarantee",
+    "Imbalance",
     "Instrument",
     "Reference",
     "Series",

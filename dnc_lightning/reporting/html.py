@@ -12,7 +12,7 @@ from dnc_lightning.reporting.read.alarm import ALARM, alarm_words
 from dnc_lightning.reporting.read.best import BEST_LEGEND, choices
 from dnc_lightning.reporting.read.facts import Remark, remarks, run_facts
 from dnc_lightning.reporting.read.few_shot import SERIES
-from dnc_lightning.reporting.read.narrowing import narrowings
+from dnc_lightning.reporting.read.findings import findings
 from dnc_lightning.reporting.read.views import moment, views
 from dnc_lightning.reporting.template import render
 from dnc_lightning.reporting.theme import LOOKS
@@ -57,8 +57,8 @@ def page(run: Run, *, finished: bool, live: str = "", bare: bool = False) -> str
     """
     shown = views(run) if run.records else []
     problems = [Remark(problem, "") for problem in run.problems]
-    narrow = [Remark(one.words, "") for one in narrowings(run)]
-    cautions = [*narrow, *remarks(run.records, "warnings")]
+    found = [Remark(words, "") for words in findings(run)]
+    cautions = [*found, *remarks(run.records, "warnings")]
     return render(
         "report.html",
         () if bare else (*SCRIPTS, "report.js", "live.js" if live else "reload.js"),

@@ -25,7 +25,7 @@ from dnc_lightning.reporting.page.further import reference_words
 from dnc_lightning.reporting.page.tiles import labels_words
 from dnc_lightning.reporting.read.alarm import ALARM, alarm_words
 from dnc_lightning.reporting.read.facts import remarks
-from dnc_lightning.reporting.read.narrowing import narrowings
+from dnc_lightning.reporting.read.findings import findings
 from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.views import duration, views
 from dnc_lightning.reporting.words import (
@@ -77,8 +77,7 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
             console.print(table_of(_further_rows(others, once)))
     found = remarks(run.records, "warnings")
     cautions = [f"{r.text} ({r.when})" for r in found if not r.text.startswith(ALARM)]
-    narrow = [one.words for one in narrowings(run)]
-    for text in [*narrow, *cautions, *run.problems]:
+    for text in [*findings(run), *cautions, *run.problems]:
         console.print(f"  [yellow]![/] {escape(text)}")
 
 

@@ -4,6 +4,7 @@ from recipes.data.cifar import CIFAR10, CIFAR100
 from recipes.data.decoded import DecodedImages
 from recipes.data.factors import Factors, FactorsDataset
 from recipes.data.fashion_mnist import FashionMNIST
+from recipes.data.fashion_studies import FashionKinds, FashionSubset
 from recipes.data.hugging_face import HuggingFace
 from recipes.data.image_folder import ImageFolder
 from recipes.data.in_memory import InMemoryImages
@@ -16,7 +17,9 @@ __all__ = [
     "DecodedImages",
     "Factors",
     "FactorsDataset",
+    "FashionKinds",
     "FashionMNIST",
+    "FashionSubset",
     "HuggingFace",
     "ImageFolder",
     "InMemoryImages",

@@ -14,7 +14,7 @@ from dnc_lightning.reporting.compare.numbers import (
     plain_mean,
 )
 from dnc_lightning.reporting.read.alarm import alarm_words
-from dnc_lightning.reporting.read.narrowing import narrowings
+from dnc_lightning.reporting.read.findings import findings
 from dnc_lightning.reporting.read.views import AVERAGES, View, moment, views
 from dnc_lightning.reporting.words import factor_words, in_digits, measured_words
 
@@ -41,7 +41,7 @@ def row(run: Run) -> dict[str, Any]:
         "error": _error(found),
         "curve": _curve(run, mine),
         "alarms": alarm_words(run),
-        "cautions": [one.words for one in narrowings(run)],
+        "cautions": findings(run),
     }
 
 

@@ -1,0 +1,82 @@
+"""Trains classifiers far beyond their last mistake and writes docs/terminal_phase.md.
+
+Run `make terminal`: balanced classes, wrong labels, long tails, and self-supervision beside them,
+each in a process and on a core of its own. Finished runs are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from recipes.data.fashion_studies import long_tail
+from recipes.reproduce import Job, run_all
+from recipes.terminal_page import write_page
+
+LARGEST = 400
+"""Training images of the largest class of a long tail."""
+
+RATIOS = (10, 100)
+NOISE = 0.2
+
+
+def study_jobs(root: Path, max_steps: int | None = None) -> list[Job]:
+    """The runs of the page, by their variants.
+
+    Args:
+        root: Folder of all runs.
+        max_steps: In place of the configured numbers.
+    """
+
+    def job(variant: str, *arguments: str, method: str = "supervised") -> Job:
+        data = "terminal" if method == "supervised" else "fashion"
+        return Job(method, data, root, 0, max_steps, variant, arguments)
+
+    noisy = job("noise", f"--data.init_args.noise={NOISE}")
+    tails = [job(f"tail{ratio}", *_tail(ratio)) for ratio in RATIOS]
+    layers = ("--probe.encoder=backbone:*", '--probe.metrics=["collapse","simplex"]')
+    return [job("balanced"), noisy, *tails, job("layers", *layers, method="simclr")]
+
+
+def _tail(ratio: int) -> list[str]:
+    counts = long_tail(LARGEST, ratio, 10)
+    metrics = [
+        "collapse",
+        "simplex",
+        {"class_path": "dnc_lightning.instruments.Duality", "init_args": {"head": "classifier"}},
+        {
+            "class_path": "dnc_lightning.instruments.Imbalance",
+            "init_args": {"counts": counts, "head": "classifier"},
+        },
+    ]
+    return [
+        f"--data.init_args.per_class={LARGEST}",
+        f"--data.init_args.ratio={ratio}",
+        "--data.init_args.probe_split=test",
+        "--probe.encoder=backbone",
+        f"--probe.metrics={json.dumps(metrics)}",
+    ]
+
+
+def main() -> None:
+    """Parse the command line, run, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/terminal"))
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
+    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
+    parser.add_argument(
+        "--page-only", action="store_true", help="write the page from what is there"
+    )
+    options = parser.parse_args()
+    jobs = study_jobs(options.runs, options.max_steps)
+    if not options.page_only:
+        run_all(jobs, options.parallel)
+    runs = {job.variant: run for job in jobs if (run := job.run())}
+    print(f"wrote {write_page(runs, options.out)}")
+
+
+if __name__ == "__main__":
+    main()
