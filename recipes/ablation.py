@@ -75,7 +75,7 @@ def main() -> None:
     if not options.page_only:
         run_all(jobs, options.parallel)
     trained = [Trained(job.data, job.variant, job.seed, run) for job in jobs if (run := job.run())]
-    print(f"wrote {write_page(trained, options.out)}")
+    print(f"wrote {write_page(trained, options.out, SEEN)}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class Optimization:
 
     name: Literal["adamw", "lars", "sgd"] = "adamw"
     learning_rate: float = 1e-3  # at the peak, per 256 images of the global batch
-    weight_decay: float = 1e-4  # of matrices and kernels; biases and norms never decay
+    weight_decay: float = 1e-4  # of matrices and kernels
+    decay_all: bool = False  # of biases and norms too, as torch's optimizers do
     warmup: float = 0.05  # part of all steps until the peak
 
 
@@ -41,7 +42,11 @@ def configure(
     groups = [
         {"params": [p for p in parameters if p.requires_grad], "weight_decay": decay}
         for parameters, decay in zip(
-            get_weight_decay_parameters([module]), (settings.weight_decay, 0.0), strict=True
+            get_weight_decay_parameters(
+                [module], decay_norm=settings.decay_all, decay_bias=settings.decay_all
+            ),
+            (settings.weight_decay, 0.0),
+            strict=True,
         )
     ]
     rate = settings.learning_rate * global_batch / REFERENCE_BATCH

@@ -19,6 +19,9 @@ LARGEST = 400
 """Training images of the largest class of a long tail."""
 
 RATIOS = (10, 100)
+DECAY = 2e-2
+"""Weight decay with which a long tail is trained once more."""
+
 NOISE = 0.2
 
 
@@ -36,6 +39,7 @@ def study_jobs(root: Path, max_steps: int | None = None) -> list[Job]:
 
     noisy = job("noise", f"--data.init_args.noise={NOISE}")
     tails = [job(f"tail{ratio}", *_tail(ratio)) for ratio in RATIOS]
+    tails += [job("decay", *_tail(RATIOS[-1]), f"--model.optimization.weight_decay={DECAY}")]
     layers = ("--probe.encoder=backbone:*", '--probe.metrics=["collapse","simplex"]')
     return [job("balanced"), noisy, *tails, job("layers", *layers, method="simclr")]
 
@@ -75,7 +79,9 @@ def main() -> None:
     if not options.page_only:
         run_all(jobs, options.parallel)
     runs = {job.variant: run for job in jobs if (run := job.run())}
-    print(f"wrote {write_page(runs, options.out)}")
+    counts = {f"tail{ratio}": long_tail(LARGEST, ratio, 10) for ratio in RATIOS}
+    counts["decay"] = counts[f"tail{RATIOS[-1]}"]
+    print(f"wrote {write_page(runs, options.out, DECAY, counts)}")
 
 
 if __name__ == "__main__":

@@ -14,22 +14,24 @@ from dnc_lightning.functional._gram import centred_gram
 
 @dataclass(frozen=True)
 class MinorityMeans:
-    """Class means of the minority classes beside all; scalars, nan if undefined."""
+    """Class means of the minority classes beside all; scalars but the last, nan if undefined."""
 
     distance: Tensor  # median squared distance of two of them, over that of any two: 0 at collapse
     unresolved: Tensor  # share of their pairs whose means are not told apart
     unresolved_others: Tensor  # share of the pairs of majority classes
     excess: Tensor  # difference of the two shares in its standard errors, were both the same
     growth: Tensor  # slope of log |mean| over log count; -1/4 in a large orthogonal frame
+    lengths: Tensor  # [K] of the centred means; 0 where noise alone would be as long
 
 
 @dataclass(frozen=True)
 class MinorityRows:
-    """Rows of a head, centred over classes; scalars, nan if undefined."""
+    """Rows of a head, centred over classes; scalars but the last, nan if undefined."""
 
     cosine: Tensor  # least over pairs of minority classes: 1 at collapse
     length: Tensor  # least of a minority class, over the median of all: 0 at collapse
     growth: Tensor  # slope of log |row| over log count; 1/4 in a large orthogonal frame
+    lengths: Tensor  # [K] of the centred rows
 
 
 def minority(counts: Tensor) -> Tensor:
@@ -70,6 +72,7 @@ def minority_means(geometry: ClassGeometry, counts: Tensor) -> MinorityMeans:
     both, none = _pairs(few), _pairs(~few)
     every = _pairs(torch.ones_like(few))
     far = geometry.distance2
+    lengths = centred_gram(far).diagonal().clamp(min=0).sqrt()
     lost = (~geometry.resolved).to(far)
     rare, frequent, shared = lost[both].mean(), lost[none].mean(), lost[both | none].mean()
     # Of pairs, not ordered pairs, as if they were independent.
@@ -79,7 +82,8 @@ def minority_means(geometry: ClassGeometry, counts: Tensor) -> MinorityMeans:
         unresolved=rare,
         unresolved_others=frequent,
         excess=torch.where(rare == frequent, 0.0, (rare - frequent) / spread),
-        growth=growth(centred_gram(far).diagonal().clamp(min=0).sqrt(), counts),
+        growth=growth(lengths, counts),
+        lengths=lengths,
     )
 
 
@@ -107,6 +111,7 @@ def minority_rows(weight: Tensor, counts: Tensor) -> MinorityRows:
         cosine=cosine.min() if len(cosine) else nothing,
         length=length[few].min() / length.median() if bool(few.any()) else nothing,
         growth=growth(length, counts),
+        lengths=length,
     )
 
 

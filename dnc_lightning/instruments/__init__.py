@@ -28,6 +28,8 @@ from dnc_lightning.instruments._torch_metric import TorchMetric
 from dnc_lightning.instruments.duality import Duality
 from dnc_lightning.instruments.guarantee import Guarantee
 from dnc_lightning.instruments.imbalance import Imbalance
+from dnc_lightning.instruments.ordinal import Ordinal
+from dnc_lightning.instruments.regression import Regression
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
 from dnc_lightning.series import CHANCE, Reference, Series
@@ -43,7 +45,9 @@ __all__ = [
     "Guarantee",
     "Imbalance",
     "Instrument",
+    "Ordinal",
     "Reference",
+    "Regression",
     "Series",
     "Settings",
     "TorchMetric",

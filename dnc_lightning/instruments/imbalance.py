@@ -61,6 +61,13 @@ MEANS = (
         "of training samples",
         references=(Reference("orthogonal frame", -0.25),),
     ),
+    _imbalance(
+        key="imbalance/mean_lengths",
+        title="Lengths of the means",
+        meaning="of each class, from the unweighted mean of all; unbiased",
+        low=0.0,
+        axes=("class",),
+    ),
 )
 HEAD = (
     _imbalance(
@@ -85,6 +92,13 @@ HEAD = (
         meaning="slope of the logarithm of a row's length over that of the class's number of "
         "training samples",
         references=(Reference("orthogonal frame", 0.25),),
+    ),
+    _imbalance(
+        key="imbalance/row_lengths",
+        title="Lengths of the rows",
+        meaning="of the head's rows, centred over classes",
+        low=0.0,
+        axes=("class",),
     ),
 )
 
@@ -163,21 +177,22 @@ class Imbalance:
             "imbalance/unresolved_excess": found.excess,
             "imbalance/mean_growth": found.growth,
         }
+        arrays = {"imbalance/mean_lengths": found.lengths}
         if self.head is None:
-            return Found(scalars)
+            return Found(scalars, arrays)
         head = bench.heads.get(self.head, "this module is not the one that trains")
         if not isinstance(head, Head):
-            return Found(scalars, notes=[f"The head's imbalance is nan: {head}."])
+            return Found(scalars, arrays, [f"The head's imbalance is nan: {head}."])
         if len(head.weight) != len(counts):
             rows = f"{self.head!r} has {len(head.weight)} rows, here are {len(counts)} classes"
-            return Found(scalars, notes=[f"The head's imbalance is nan: {rows}."])
+            return Found(scalars, arrays, [f"The head's imbalance is nan: {rows}."])
         its = minority_rows(head.weight, counts)
         scalars |= {
             "imbalance/head_cosine": its.cosine,
             "imbalance/head_length": its.length,
             "imbalance/head_growth": its.growth,
         }
-        return Found(scalars)
+        return Found(scalars, arrays | {"imbalance/row_lengths": its.lengths})
 
     def _counts(self, classes: Sequence[str]) -> Tensor | str:
         """[K] in the order of the classes, or why there are none."""

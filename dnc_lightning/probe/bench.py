@@ -46,6 +46,7 @@ class Bench:
     shards: Mapping[str, Shard] = field(default_factory=dict)  # task -> its samples' places
     processes: Processes = field(default_factory=Processes)  # this one among the others
     heads: Heads = field(default_factory=dict)  # those that instruments name, or why there is none
+    targets: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [n, k], continuous
     _done: dict[Hashable, Any] = field(default_factory=dict)
 
     @property

@@ -45,6 +45,7 @@ class ProbeEngine:
     empty: dict[str, Tensor]  # encoder -> [0, D], for ranks without samples
     instruments: tuple[Instrument, ...]  # in the order that they measure in
     settings: Settings
+    targets: dict[str, Tensor]  # name -> [n, k] of this rank's shard, on the device
     prefix: str
     shards: dict[str, Shard]  # task -> where the samples stand; empty for one process
     processes: Processes  # this one among those that probe together
@@ -76,7 +77,7 @@ class ProbeEngine:
     ) -> ProbeEngine:
         """Find the encoders, decode this process's images, and try them on a few images.
 
-        Args are those of the class and of ProbeCallback, and where the trainer runs the module.
+        Args are those of ProbeCallback, and where the trainer runs the module.
 
         Raises:
             MissingEncoderError: an encoder that does not exist.
@@ -117,6 +118,7 @@ class ProbeEngine:
             empty=tried.empty,
             instruments=tuple(instruments),
             settings=settings,
+            targets={name: y[own].to(device) for name, y in probe.targets.items()},
             prefix=prefix,
             shards={
                 name: Shard(task.labels, torch.arange(len(probe))[own], processes.reduce)
@@ -291,7 +293,7 @@ class ProbeEngine:
             with isolated_rng(self.device):  # an instrument may draw random numbers
                 found = measure(
                     values, self.tasks, places, self.settings, self.shards, self.processes,
-                    thorough=thorough, heads=heads,
+                    thorough=thorough, heads=heads, targets=self.targets,
                 )  # fmt: skip
             for place, here in found.items():
                 result.file(here, self.key(encoder, place), f"{encoder}/{place}")

@@ -41,6 +41,7 @@ def measure(
     *,
     thorough: bool = False,
     heads: Heads | None = None,
+    targets: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Measurement]:
     """Let every instrument measure one encoder; what fails is nan, with the reason.
 
@@ -53,6 +54,7 @@ def measure(
         processes: This one among the others; None for one.
         thorough: At the first or last probe.
         heads: Of the module, by their names.
+        targets: Name -> continuous targets [n, k] of the same samples.
 
     Returns:
         Place -> its numbers, arrays and warnings. Every number is nan when a feature is not finite,
@@ -88,6 +90,7 @@ def measure(
             shards=shards,
             processes=processes,
             heads=heads or {},
+            targets=targets or {},
         )
         _measure(found[place], bench, here, processes)
     return found

@@ -23,6 +23,7 @@ from dnc_lightning.probe.label_sources import Source, read_source
 from dnc_lightning.probe.labels import Task, check_task_names, tasks_of
 from dnc_lightning.probe.reading import one_thread
 from dnc_lightning.probe.stratify import stratified
+from dnc_lightning.probe.targets import read_targets
 
 OnError = Literal["raise", "skip"]
 
@@ -56,6 +57,8 @@ class ProbeSet:
             or, where there are several tasks, (fine task, mapping). A mapping is a dict, class name
             or label -> coarse name or number; a tensor [C_fine] of coarse numbers, by label; or
             the path of a JSON file that holds such a dict.
+        targets: Continuous targets, for the instrument `Regression`: name -> [N] or [N, n] numbers,
+            a row for each sample of the data set. Samples are chosen by the labels alone.
         num_workers: Processes that decode the images, as a DataLoader's; 0 is this process alone.
             None is as many as the Trainer's training loader has, where it was given to `fit`, else
             one for each core that is there for this process, at most 16; and 0 where reading takes
@@ -91,6 +94,7 @@ class ProbeSet:
         seed: int = 0,
         *,
         hierarchy: Hierarchy | None = None,
+        targets: Mapping[str, Any] | None = None,
         num_workers: int | None = None,
         on_error: OnError = "raise",
     ) -> None:
@@ -107,6 +111,7 @@ class ProbeSet:
         self.transform = transform
         self.seed = seed
         self.hierarchy = hierarchy
+        self.every_target = read_targets(targets, len(dataset))
         self.num_workers = num_workers
         self.on_error = on_error
         self._left_out: list[int] = []  # indices of chosen samples that cannot be read
@@ -130,6 +135,11 @@ class ProbeSet:
             name: replace(task, labels=task.labels[self.indices])
             for name, task in self._all_tasks.items()
         }
+
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """Continuous targets [n, k] of the chosen samples, by name."""
+        return {name: values[self.indices] for name, values in self.every_target.items()}
 
     @property
     def skipped(self) -> list[int]:

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from dnc_lightning.functional import class_geometry
 from dnc_lightning.functional.imbalance import minority_means, minority_rows
 from dnc_lightning.instruments import Imbalance
-from tests.instruments.test_duality import Classifier, fit, images
+from tests.instruments.test_duality import Classifier, fit
 
 COUNTS = [400, 100, 20, 4]
 MEANS = ("minority_distance", "minority_unresolved", "unresolved_excess", "mean_growth")
