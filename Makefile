@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BROWSER := chromium chromium-driver
 
-.PHONY: ci demo fashion reproduce validate picture docs dist test test-slow bench lint types browser chromedriver clean
+.PHONY: ci demo fashion reproduce validate terminal targets ablation picture docs dist test test-slow bench lint types browser chromedriver clean
 
 # What must hold before a change lands.
 ci: lint types chromedriver
@@ -29,6 +29,18 @@ reproduce: $(STAMP)
 # Which number predicts what, over checkpoints and over encoders; writes docs/validation.md.
 validate: $(STAMP)
 	$(RUN) -m recipes.validate $(ARGS)
+
+# Classifiers far beyond their last mistake; writes docs/terminal_phase.md.
+terminal: $(STAMP)
+	$(RUN) -m recipes.terminal_phase $(ARGS)
+
+# Regression, ordered and cyclic classes, a text; writes docs/other_targets.md.
+targets: $(STAMP)
+	$(RUN) -m recipes.other_targets $(ARGS)
+
+# Directional collapse as a loss, and a fixed head; writes docs/training.md.
+ablation: $(STAMP)
+	$(RUN) -m recipes.ablation $(ARGS)
 
 # The picture in README: the page that `make demo` made last.
 picture: browser

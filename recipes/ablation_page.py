@@ -20,6 +20,11 @@ VARIANTS = {
     "etf": "supervised, fixed simplex head",
 }
 SETS = {"factors": "Factors", "fashion": "Fashion-MNIST"}
+RELATED = {
+    "factors": "The tasks are independent by construction: what is learnt of one says nothing of "
+    "another.",
+    "fashion": "Each kind is a group of the classes of *label*, so that the two are related.",
+}
 SHOTS = (5, 50)
 COLOURS = ("#7f7f7f", "#0072b2", "#56b4e9", "#d55e00", "#e69f00")
 
@@ -63,7 +68,10 @@ def write_page(trained: Sequence[Trained], folder: Path, seen: Mapping[str, str]
         if mine:
             draw_errors(mine, seen[data], pictures / f"{data}.png")
             lines += [f"## {title}", "", f"![{title}](training/{data}.png)", ""]
-            lines += [f"Labels, where any are seen, are those of *{seen[data]}*.", ""]
+            lines += [
+                f"Labels, where any are seen, are those of *{seen[data]}*. {RELATED[data]}",
+                "",
+            ]
             lines += [*_errors(mine, seen[data]), "", *_collapse(mine, seen[data]), ""]
             lines += [*_verdicts(mine, seen[data]), ""]
     page = folder / "training.md"
@@ -79,7 +87,7 @@ loss on 64 images a step of the 1 % of the training images whose labels it may s
 semi-supervised method, then); with the loss on the views of each image as a class of their own (no
 labels); and classifiers on all labels with a trained head and with one that is fixed to a simplex.
 
-In a configuration it is one key: `model.directional: {weight: 1.0, labels: 0.01, task: shape}` of
+In a configuration it is one key: `model.directional: {{weight: 1.0, labels: 0.01, task: shape}}` of
 `recipes.simclr`, `model.head: etf` of `recipes.supervised`. Weight 1 was taken and not tuned.
 
 Errors are those of the nearest class centre with m labels per class on held-out images, the two

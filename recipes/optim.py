@@ -40,7 +40,11 @@ def configure(
         total_steps: Steps until the learning rate is zero.
     """
     groups = [
-        {"params": [p for p in parameters if p.requires_grad], "weight_decay": decay}
+        # A weight that two layers share is named twice.
+        {
+            "params": list(dict.fromkeys(p for p in parameters if p.requires_grad)),
+            "weight_decay": decay,
+        }
         for parameters, decay in zip(
             get_weight_decay_parameters(
                 [module], decay_norm=settings.decay_all, decay_bias=settings.decay_all

@@ -9,19 +9,36 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.data.fashion_studies import long_tail
+from recipes.data.fashion_studies import Profile, sizes
 from recipes.reproduce import Job, run_all
 from recipes.terminal_page import write_page
 
-LARGEST = 400
-"""Training images of the largest class of a long tail."""
 
-RATIOS = (10, 100)
-DECAY = 2e-2
-"""Weight decay with which a long tail is trained once more."""
+@dataclass(frozen=True)
+class Imbalanced:
+    """Sizes of the training classes of one run."""
 
+    largest: int
+    ratio: int
+    profile: Profile
+    weight_decay: float = 5e-4
+    decay_all: bool = False  # of biases and norms too, which bounds the features
+
+    @property
+    def counts(self) -> list[int]:
+        """Training images of the ten classes."""
+        return sizes(self.largest, self.ratio, self.profile, 10)
+
+
+IMBALANCED = {
+    "tail10": Imbalanced(400, 10, "tail"),
+    "tail100": Imbalanced(400, 100, "tail"),
+    "step": Imbalanced(1000, 1000, "step"),
+    "decay": Imbalanced(1000, 1000, "step", 5e-3, decay_all=True),
+}
 NOISE = 0.2
 
 
@@ -38,26 +55,27 @@ def study_jobs(root: Path, max_steps: int | None = None) -> list[Job]:
         return Job(method, data, root, 0, max_steps, variant, arguments)
 
     noisy = job("noise", f"--data.init_args.noise={NOISE}")
-    tails = [job(f"tail{ratio}", *_tail(ratio)) for ratio in RATIOS]
-    tails += [job("decay", *_tail(RATIOS[-1]), f"--model.optimization.weight_decay={DECAY}")]
+    tails = [job(name, *_imbalanced(how)) for name, how in IMBALANCED.items()]
     layers = ("--probe.encoder=backbone:*", '--probe.metrics=["collapse","simplex"]')
     return [job("balanced"), noisy, *tails, job("layers", *layers, method="simclr")]
 
 
-def _tail(ratio: int) -> list[str]:
-    counts = long_tail(LARGEST, ratio, 10)
+def _imbalanced(how: Imbalanced) -> list[str]:
     metrics = [
         "collapse",
         "simplex",
         {"class_path": "dnc_lightning.instruments.Duality", "init_args": {"head": "classifier"}},
         {
             "class_path": "dnc_lightning.instruments.Imbalance",
-            "init_args": {"counts": counts, "head": "classifier"},
+            "init_args": {"counts": how.counts, "head": "classifier"},
         },
     ]
     return [
-        f"--data.init_args.per_class={LARGEST}",
-        f"--data.init_args.ratio={ratio}",
+        f"--data.init_args.per_class={how.largest}",
+        f"--data.init_args.ratio={how.ratio}",
+        f"--data.init_args.profile={how.profile}",
+        f"--model.optimization.weight_decay={how.weight_decay}",
+        f"--model.optimization.decay_all={str(how.decay_all).lower()}",
         "--data.init_args.probe_split=test",
         "--probe.encoder=backbone",
         f"--probe.metrics={json.dumps(metrics)}",
@@ -79,9 +97,8 @@ def main() -> None:
     if not options.page_only:
         run_all(jobs, options.parallel)
     runs = {job.variant: run for job in jobs if (run := job.run())}
-    counts = {f"tail{ratio}": long_tail(LARGEST, ratio, 10) for ratio in RATIOS}
-    counts["decay"] = counts[f"tail{RATIOS[-1]}"]
-    print(f"wrote {write_page(runs, options.out, DECAY, counts)}")
+    counts = {name: how.counts for name, how in IMBALANCED.items()}
+    print(f"wrote {write_page(runs, options.out, counts)}")
 
 
 if __name__ == "__main__":

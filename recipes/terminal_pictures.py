@@ -61,8 +61,8 @@ def draw_layers(runs: Mapping[str, Run], path: Path) -> None:
 
 def draw_lengths(runs: Mapping[str, tuple[Run, Sequence[int]]], path: Path) -> None:
     """Draw the lengths of rows and means over the counts of training, a panel each run."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(runs), squeeze=False).flatten()
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    panels = figure.subplots(math.ceil(len(runs) / 2), 2, squeeze=False).flatten()
     for panel, (name, (run, given)) in zip(panels, runs.items(), strict=True):
         counts = np.array(given)
         found = run.matrices(run.records[-1])

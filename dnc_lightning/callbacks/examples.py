@@ -40,8 +40,10 @@ def write_examples(folder: Path, tasks: Mapping[str, Task], bank: ImageBank) -> 
     """
     try:
         path = folder / EXAMPLES_FILE
-        if installed("PIL") and not path.exists() and bank.image(0).shape[0] in (1, 3):
-            write_atomically(path, _archive(tasks, bank))
+        if installed("PIL") and not path.exists():
+            first = bank.image(0)
+            if first.ndim == 3 and first.shape[0] in (1, 3):
+                write_atomically(path, _archive(tasks, bank))
     except Exception as error:
         return [f"The report will show no example images: {error!r}. Training goes on."]
     return []

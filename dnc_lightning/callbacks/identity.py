@@ -137,7 +137,8 @@ def pixels_of(probe: ProbeSet) -> list[list[float]]:
     found = []
     for position in sorted(set(torch.linspace(0, len(probe) - 1, IMAGES).long().tolist())):
         try:
-            values = as_float(probe.image(position)).flatten().nan_to_num(0.0, 0.0, 0.0)
+            values = as_float(probe.image(position)).float().flatten()
+            values = values.nan_to_num(0.0, 0.0, 0.0)
         except Exception:
             continue  # the probe itself says what is wrong with it
         some = values[torch.linspace(0, len(values) - 1, PIXELS).long()]
@@ -201,7 +202,7 @@ def _sums(bank: ImageBank, device: torch.device) -> list[float]:
     """
     found = []
     for images in bank.batches(BATCH, device):
-        pixels = images.flatten(1).nan_to_num(0.0, 0.0, 0.0)
+        pixels = images.float().flatten(1).nan_to_num(0.0, 0.0, 0.0)
         weights = torch.linspace(0.5, 1.5, pixels.shape[1], device=pixels.device)
         found.append((pixels @ weights / pixels.shape[1]).double().cpu())
     each = torch.cat(found)

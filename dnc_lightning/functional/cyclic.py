@@ -22,7 +22,7 @@ of the radii, largest spread of the gaps between neighbours. From drawn examples
 FLAT_LINE = 0.05
 """Balance below which a plane figure is a line, and above which it is bent."""
 
-Shape = Literal["circle", "unordered circle", "line", "horseshoe"]
+Shape = Literal["circle", "ellipse", "unordered circle", "line", "horseshoe"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,14 @@ class Cyclic:
     def shape(self) -> Shape | None:
         """What the means are drawn up as; None for a simplex, a cloud, and whatever is undefined.
 
-        A horseshoe is what ordered classes of one scale often look like: bent, and not closed.
+        A horseshoe is what ordered classes of one scale often look like: bent, and not closed. An
+        ellipse goes round in one frequency as a circle does, and is narrow.
         """
         if not float(self.plane) >= PLANE:
             return None
         balance = float(self.balance)
+        if FLAT_LINE <= balance < ROUND and float(self.fourier) >= PURE:
+            return "ellipse"
         closed = balance >= ROUND and float(self.radius_spread) <= EVEN
         if closed and float(self.fourier) >= PURE:
             return "circle"

@@ -16,6 +16,9 @@ from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
 BLOCK = 2**23
 """Numbers of a block of samples that are held at once, in float64."""
 
+THIN = 1e-6
+"""Share of the variance on the means below which float32 leaves less than four digits of it."""
+
 
 @dataclass(frozen=True)
 class Simplex:
@@ -113,28 +116,48 @@ def nc1(
         raise ValueError("NC1 has no unbiased form: pass plug-in moments.")
     k = len(geometry.mean)
     check_features(features, labels, k, sharded=True)
-    dtype = wide(features.device)
+    labels, double = labels.long(), wide(features.device)
     with exact_arithmetic(features.device):
-        mean = geometry.mean.to(dtype)
+        mean = geometry.mean.to(double)
         centred = mean - mean.mean(0)
-        own = mean @ centred.T  # [K, K]
-        weight = 1 / (k * geometry.count.to(dtype).clamp(min=1))
-        found = torch.zeros(k, k, dtype=dtype, device=features.device)
-        rows = max(1, BLOCK // (k + features.shape[1]))
-        blocks = zip(torch.split(features, rows), torch.split(labels.long(), rows), strict=True)
-        for x, y in blocks:
-            along = x.to(dtype) @ centred.T - own[y]
-            found += along.T @ (along * weight[y, None])
-        found = found if reduce is None else reduce(found)
-        gram = centred @ centred.T
-        values, axes = torch.linalg.eigh(gram)
-        kept = values > values[-1].clamp(min=0) * k * torch.finfo(dtype).eps
+        values, axes = torch.linalg.eigh(centred @ centred.T)
+        kept = values > values[-1].clamp(min=0) * k * torch.finfo(double).eps
         if not bool(kept.any()):
             return torch.full_like(values[0], math.nan)
-        inverse = (axes[:, kept] / values[kept].square()) @ axes[:, kept].T
-        # S_B^+ = K M' (G^+)^2 M, so that the trace is K tr((G^+)^2 M S_W M'), over K.
-        value: Tensor = (inverse * found).sum()
+        # S_B^+ = K M' (G^+)^2 M, so that the trace over K is the mean of |G^+ M r|^2 of residuals.
+        onto = (axes[:, kept] / values[kept]).T @ centred  # [rank, D]
+        weight = 1 / (k * geometry.count.to(double).clamp(min=1))
+        kind = features.dtype if features.dtype.itemsize >= 4 else torch.float32
+        value = _mean_square(features, labels, mean, onto, weight, kind, reduce)
+        # What float32 leaves of it where nearly all variance is off the means.
+        noise = THIN * onto.square().sum() * geometry.variance.mean() / len(onto)
+        if kind != double and bool(value < noise):
+            value = _mean_square(features, labels, mean, onto, weight, double, reduce)
     return value
+
+
+def _mean_square(
+    features: Tensor,
+    labels: Tensor,
+    mean: Tensor,
+    onto: Tensor,
+    weight: Tensor,
+    dtype: torch.dtype,
+    reduce: Reduce | None,
+) -> Tensor:
+    """Weighted sum over all shards of |onto (x - mean)|^2, the product computed in `dtype`."""
+    near = mean.to(dtype)
+    size = onto.abs().max()  # on the scale of 1, which float32 holds
+    unit = onto / size
+    rest = ((near - mean) @ unit.T).to(dtype)  # what rounding the means leaves, [K, rank]
+    turn = unit.to(dtype).T
+    value = weight.new_zeros(())
+    rows = max(1, BLOCK // (len(onto) + features.shape[1]))
+    for x, y in zip(torch.split(features, rows), torch.split(labels, rows), strict=True):
+        along = torch.addmm(rest[y], x.to(dtype) - near[y], turn)
+        value += along.square_().sum(1).to(weight) @ weight[y]
+    found: Tensor = (value if reduce is None else reduce(value)) * size.square()
+    return found
 
 
 def simplex_floor(classes: int, dim: int, samples: float) -> SimplexFloor:

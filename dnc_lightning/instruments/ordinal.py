@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from dnc_lightning.functional.regression import ordinal_collapse
@@ -13,7 +14,7 @@ from dnc_lightning.series import Reference, Series
 MOST_CLASSES = 1024
 """The cost is the cube of their number."""
 
-_ordinal = partial(Series, group="Ordered classes", low=0.0, most_classes=MOST_CLASSES)
+_ordinal = partial(Series, group="Ordered classes", most_classes=MOST_CLASSES)
 
 
 class Ordinal:
@@ -37,6 +38,7 @@ class Ordinal:
             title="Order on the line",
             meaning="Kendall's tau of the classes' places in that direction with their order, "
             "without its sign",
+            low=0.0,
             high=1.0,
             direction="higher",
             references=(Reference("in order", 1.0),),
@@ -46,10 +48,11 @@ class Ordinal:
             title="Spread of the steps",
             meaning="standard deviation over mean of the gaps between neighbouring classes in that "
             "direction",
+            low=0.0,
         ),
     )
 
-    def __init__(self, *tasks: str) -> None:
+    def __init__(self, tasks: Sequence[str] = ()) -> None:
         self.tasks = tasks
 
     def measure(self, bench: Bench) -> Found:

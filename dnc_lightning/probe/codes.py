@@ -75,7 +75,7 @@ class Shelf:
         self.limit = limit
         self.known = palette
         self.count = 0
-        self.images: Tensor | None = None  # [size, C, H, W], uint8 or float32
+        self.images: Tensor | None = None  # [size, C, H, W], uint8, float32, or integers [size, T]
         self.palette: Palette | None = None  # None where bytes are no codes
         self._last: tuple[Tensor, Tensor | None] | None = (
             None  # a table, and its values' codes here
@@ -94,7 +94,8 @@ class Shelf:
         """
         pixels = image.codes if isinstance(image, Coded) else image
         if self.images is None:
-            self.images = self._empty(pixels, torch.uint8)
+            ids = not pixels.is_floating_point() and pixels.dtype != torch.uint8  # of tokens
+            self.images = self._empty(pixels, pixels.dtype if ids else torch.uint8)
         if self.images.dtype == torch.uint8:
             if self.palette is None and (pixels is not image or pixels.is_floating_point()):
                 self._use_palette(len(pixels))

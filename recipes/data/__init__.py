@@ -10,6 +10,7 @@ from recipes.data.image_folder import ImageFolder
 from recipes.data.in_memory import InMemoryImages
 from recipes.data.labelled import LabelledImages
 from recipes.data.module import ProbedImages
+from recipes.data.places import FactorsPlaces
 
 __all__ = [
     "CIFAR10",
@@ -17,6 +18,7 @@ __all__ = [
     "DecodedImages",
     "Factors",
     "FactorsDataset",
+    "FactorsPlaces",
     "FashionKinds",
     "FashionMNIST",
     "FashionSubset",

@@ -41,6 +41,9 @@ class FactorsDataset(InMemoryImages):
         num_images: Number of images, a multiple of 96 so that all combinations are balanced.
         seed: Seed of labels, nuisances and noise.
 
+    Attributes:
+        centres: Where the object stands, ``[N, 2]``, pixels right of and below the image's centre.
+
     Raises:
         ValueError: If `num_images` is not a positive multiple of 96.
 
@@ -66,7 +69,8 @@ class FactorsDataset(InMemoryImages):
             render({task: y[start : start + _CHUNK] for task, y in targets.items()}, generator)
             for start in range(0, num_images, _CHUNK)
         ]
-        super().__init__(torch.cat(chunks), targets, FACTORS)
+        super().__init__(torch.cat([chunk.images for chunk in chunks]), targets, FACTORS)
+        self.centres = torch.cat([chunk.centres for chunk in chunks])
 
 
 class Factors(ProbedImages):
@@ -132,17 +136,23 @@ class Pose:
     x: Tensor  # [N, 32, 32], pixels right of the object's centre, before its rotation
     y: Tensor  # [N, 32, 32], pixels below the object's centre, before its rotation
     radius: Tensor  # [N, 1, 1], pixels
+    centre: Tensor  # [N, 2], pixels right of and below the image's centre
 
 
-def render(targets: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Rendered:
+    """Images, and what no label says of them."""
+
+    images: Tensor  # [N, 3, 32, 32], uint8
+    centres: Tensor  # [N, 2], pixels
+
+
+def render(targets: dict[str, Tensor], generator: torch.Generator) -> Rendered:
     """Draw one image per label combination; every nuisance comes from `generator`.
 
     Args:
         targets: Class indices per factor, each ``[N]``.
         generator: Source of position, rotation, shade, background and noise.
-
-    Returns:
-        Images, ``[N, 3, 32, 32]``, uint8.
     """
     count = len(targets["shape"])
     pose = _draw_pose(targets["size"], generator)
@@ -151,7 +161,7 @@ def render(targets: dict[str, Tensor], generator: torch.Generator) -> Tensor:
     background = _draw_background(count, generator)
     noise = 0.03 * torch.randn(count, 3, SIDE, SIDE, generator=generator)
     images = background + coverage * (colour - background) + noise
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return Rendered(images.clamp(0, 1).mul(255).round().to(torch.uint8), pose.centre)
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -162,12 +172,13 @@ def _draw_pose(size: Tensor, generator: torch.Generator) -> Pose:
     count = len(size)
     axis = torch.arange(SIDE) - (SIDE - 1) / 2
     y, x = axis[None, :, None], axis[None, None, :]
-    x = x - _uniform(count, -3, 3, generator)
-    y = y - _uniform(count, -3, 3, generator)
+    right, below = (_uniform(count, -3, 3, generator) for _ in range(2))
+    x, y = x - right, y - below
     angle = _uniform(count, -0.2, 0.2, generator)
     radius = torch.tensor(_RADII)[size][:, None, None] * _uniform(count, 0.92, 1.08, generator)
     cos, sin = angle.cos(), angle.sin()
-    return Pose(x=cos * x + sin * y, y=cos * y - sin * x, radius=radius)
+    centre = torch.cat([right, below], 1)[:, :, 0]
+    return Pose(x=cos * x + sin * y, y=cos * y - sin * x, radius=radius, centre=centre)
 
 
 def _signed_distances(pose: Pose) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 from recipes.data.fashion_mnist import FashionMNIST
 from recipes.data.in_memory import InMemoryImages
 
+Profile = Literal["tail", "step"]
+
 KINDS: Mapping[str, tuple[int, ...]] = {
     "top": (0, 2, 4, 6),
     "trouser": (1,),
@@ -41,7 +43,9 @@ class FashionSubset(FashionMNIST):
 
     Args:
         per_class: Training images of the largest class.
-        ratio: Of the largest class to the smallest; classes between shrink by one factor.
+        ratio: Of the largest class to the smallest.
+        profile: "tail", classes shrink by one factor from each to the next; "step", the first half
+            is large and the second small.
         noise: Share of the training labels that are replaced by another class, drawn at random.
         probe_split: "train" probes the training images, with their labels; "test" the test images.
         data_dir: As `FashionMNIST`.
@@ -55,6 +59,7 @@ class FashionSubset(FashionMNIST):
         self,
         per_class: int = 200,
         ratio: float = 1.0,
+        profile: Profile = "tail",
         noise: float = 0.0,
         probe_split: Literal["train", "test"] = "train",
         data_dir: str = "data",
@@ -74,13 +79,14 @@ class FashionSubset(FashionMNIST):
             )
         self.per_class = per_class
         self.ratio = ratio
+        self.profile = profile
         self.noise = noise
         self.probe_split = probe_split
 
     def train_images(self) -> InMemoryImages:
         """The first images of every class, as many as it has, some with another label."""
-        every = super().train_images()
-        counts = long_tail(self.per_class, self.ratio, len(every.classes))
+        every = self._read("train")
+        counts = sizes(self.per_class, self.ratio, self.profile, len(every.classes))
         rows = torch.cat([
             (every.targets == label).nonzero().flatten()[:count]
             for label, count in enumerate(counts)
@@ -93,9 +99,13 @@ class FashionSubset(FashionMNIST):
         return self.train_images() if self.probe_split == "train" else super().probe_images()
 
 
-def long_tail(largest: int, ratio: float, classes: int) -> list[int]:
-    """Sizes of classes that shrink by one factor from each to the next, at least 1."""
-    return [max(1, round(largest * ratio ** (-k / (classes - 1)))) for k in range(classes)]
+def sizes(largest: int, ratio: float, profile: Profile, classes: int) -> list[int]:
+    """Training images of each class, at least 1; see `FashionSubset`."""
+    if profile == "step":
+        small = [k >= classes // 2 for k in range(classes)]
+    else:
+        small = [k / (classes - 1) for k in range(classes)]
+    return [max(1, round(largest * ratio ** -float(part))) for part in small]
 
 
 def mislabelled(labels: Tensor, share: float, classes: int, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,17 @@ from dnc_lightning.functional import (
     orthogonality_summary,
 )
 from dnc_lightning.functional.few_shot import ncc_errors
+from dnc_lightning.functional.simplex import nc1, simplex
+from dnc_lightning.functional.unbiased import debias
 from dnc_lightning.instruments import Settings, find_instruments
 from dnc_lightning.probe.encoders import Encoder
+from dnc_lightning.probe.engine import ProbeEngine
 from dnc_lightning.probe.instrument import expected
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.measure import measure
 from dnc_lightning.probe.pooling import Layout
+from dnc_lightning.probe.processes import Processes
+from dnc_lightning.probe.runtime import Runtime
 from recipes.backbones import build_backbone
 
 pytestmark = pytest.mark.bench
@@ -75,6 +81,45 @@ def test_geometry_against_one_product(
     features, labels, centres = data(classes, n, 768)
     value = ratio(lambda: class_geometry(features, labels), lambda: features @ centres.T)
     assert value <= limit
+
+
+def test_simplex_against_a_tenth_of_the_geometry_and_one_product(
+    ratio: Callable[..., float],
+) -> None:
+    """Ten times NC1 and NC2 of 100 classes over one geometry and ten products N x D x K."""
+    features, labels, centres = data(100, 50, 768)
+    ready = class_geometry(features, labels)
+
+    def block() -> None:
+        for _ in range(10):
+            simplex(debias(ready))
+            nc1(features, labels, ready)
+
+    def baseline() -> None:
+        class_geometry(features, labels)
+        for _ in range(10):
+            features @ centres.T
+
+    assert ratio(block, baseline, rounds=5) <= 1
+
+
+CPU = Runtime(torch.device("cpu"), nullcontext, lambda images: images, Processes(), True)
+
+
+def test_layers_against_forward_passes(ratio: Callable[..., float]) -> None:
+    """Embedding by every layer of a ResNet-18 at 32 px over embedding by its output alone."""
+    module = Watched(torchvision.models.resnet18())
+    images = torch.randint(256, (1_000, 3, 32, 32), dtype=torch.uint8)
+    probe = ProbeSet(TensorDataset(images, torch.arange(1_000) % 10), per_class=100)
+
+    def embedding(encoder: str) -> Callable[[], Any]:
+        engine = ProbeEngine.build(
+            probe, module, encoder=encoder, pooling="auto", prefix="probe", settings=Settings(),
+            instruments=find_instruments(["collapse"]), runtime=CPU,
+        )  # fmt: skip
+        return lambda: engine.embedder.embed(engine.bank)
+
+    assert ratio(embedding("backbone:*"), embedding("backbone"), rounds=5) <= 1.15
 
 
 def test_certificates_against_the_geometry(ratio: Callable[..., float]) -> None:

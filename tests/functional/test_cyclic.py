@@ -87,6 +87,8 @@ def test_shapes_are_told_apart() -> None:
     angle = torch.linspace(0, math.pi, 23)
     arc = 3 * torch.stack([angle.cos(), angle.sin()], 1)
     assert of(placed(arc)).shape == "horseshoe"
+    narrow = circle(23, 4) * torch.tensor([1.0, 0.5])
+    assert of(placed(narrow)).shape == "ellipse"
     assert of(frame(10, 24)).shape is None
     assert float(of(frame(10, 24)).plane) == pytest.approx(2 / 9, abs=0.05)
     noise = torch.randn(23, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -65,7 +65,7 @@ def test_each_factor_changes_the_picture(task):
     labels = {name: torch.zeros(1, dtype=torch.long) for name in FACTORS}
     labels["size"] += 1
     pictures = [
-        render(labels | {task: torch.tensor([y])}, torch.Generator().manual_seed(0)).float()
+        render(labels | {task: torch.tensor([y])}, torch.Generator().manual_seed(0)).images.float()
         for y in range(len(FACTORS[task]))
     ]
     for one, other in itertools.combinations(pictures, 2):
