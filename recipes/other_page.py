@@ -64,7 +64,9 @@ SECTIONS = {
         "Sums of two numbers modulo 31, all 961 pairs (`recipes.modular_addition`): embeddings are "
         "added and pass one hidden layer. Tan, Gai and Zhang (arXiv:2606.08985) derive that a "
         "circle beats the simplex for such cyclic classes. A pure one has a share in a plane of 1, "
-        "a balance of 1 and one frequency alone; a simplex of 31 classes 0.067, 1 and 0.067.",
+        "a balance of 1 and one frequency alone; a simplex of 31 classes 0.067, 1 and 0.067. With "
+        "wide embeddings the network uses several frequencies at once, each a circle of its own, "
+        "so that no plane holds the means; where embeddings have two dimensions, one is left.",
         {"wide": "embeddings of 64 dimensions", "narrow": "of 2 dimensions"},
         {
             "label/nc4/head": "accuracy",
@@ -80,7 +82,7 @@ SECTIONS = {
         "(`recipes.language`); the class of a context is the byte that comes next, as in Wu and "
         "Papyan (arXiv:2405.17767). There are more classes than dimensions, so that no simplex "
         "exists, and contexts do not decide the next byte, so that classes cannot collapse to "
-        "points.",
+        "points. The dashed line is the least distance to the simplex in so few dimensions.",
         {"bytes": "next byte"},
         {
             "next_token/cdnv_median": "CDNV",
@@ -178,5 +180,6 @@ def _said(section: Section, runs: Mapping[str, Run]) -> list[str]:
     for variant, run in runs.items():
         said = [note for note in run.records[-1].notes if "are drawn up as" in note]
         if any("cyclic" in key for key in section.keys):
-            found.append(f"- {section.runs[variant]}: {' '.join(said) or 'no shape is told.'}")
+            shape = " ".join(note.partition(": ")[2] for note in said)
+            found.append(f"- {section.runs[variant]}: {shape or 'no shape is told.'}")
     return found

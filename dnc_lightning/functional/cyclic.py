@@ -90,7 +90,8 @@ def cyclic(geometry: ClassGeometry) -> Cyclic:
         paired[-1] /= 2  # the highest frequency is its own mirror
     share = paired / each.sum()
     return Cyclic(
-        plane=(first + second) / values.sum(),
+        # Unbiased lengths of the rest can be below 0 together.
+        plane=((first + second) / values.sum()).clamp(max=1),
         balance=second / first,
         fourier=share.max().to(gram.device),
         frequency=(share.argmax() + 1).to(gram),

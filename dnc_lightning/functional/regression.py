@@ -189,7 +189,8 @@ def ordinal_collapse(geometry: ClassGeometry) -> OrdinalCollapse:
     sign = (place - place[:, None])[later].sign()
     gaps = place.diff().abs()
     return OrdinalCollapse(
-        off_line=1 - values[-1] / values.sum(),
+        # Unbiased lengths off the line can be below 0 together.
+        off_line=(1 - values[-1] / values.sum()).clamp(min=0),
         order=sign.mean().abs(),
         gap_spread=gaps.std(correction=0) / gaps.mean(),
     )

@@ -66,8 +66,12 @@ class CyclicGeometry:
         found = cyclic(debias(bench.geometry))
         notes = []
         if found.shape is not None:
-            turns = f", frequency {int(found.frequency)}" if found.shape == "circle" else ""
-            notes = [f"The class means of {bench.name} are drawn up as a {found.shape}{turns}."]
+            turns = ""
+            if found.shape in ("circle", "ellipse"):
+                turns = f", frequency {int(found.frequency)}"
+            article = "an" if found.shape[0] in "eu" else "a"
+            what = f"{article} {found.shape}{turns}"
+            notes = [f"The class means of {bench.name} are drawn up as {what}."]
         return Found(
             {
                 "cyclic/plane": found.plane,

@@ -31,6 +31,8 @@ class Ordinal:
             title="Off the line",
             meaning="share of the squared lengths of the centred class means that is off their "
             "main direction: 0 where ordered classes collapse to a line",
+            low=0.0,
+            high=1.0,
             direction="lower",
         ),
         _ordinal(

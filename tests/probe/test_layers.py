@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dnc_lightning import ProbeCallback, ProbeSet, evaluate
 from dnc_lightning.functional import cdnv, class_geometry, directional_cdnv, pair_mean
 from dnc_lightning.reporting.html import page
-from dnc_lightning.reporting.read.layers import law_of, profiles
+from dnc_lightning.reporting.read.layers import effective_depth, law_of, profiles
 from tests.callbacks.fits import fit, records
 from tests.callbacks.modules import BackboneModule, Clean
 
@@ -126,6 +126,13 @@ def test_the_page_shows_a_profile_with_the_floor_of_noise(tmp_path: Path) -> Non
     html = page(run, finished=True)
     assert "Through the layers" in html
     assert "Measured error by layer" in html
+
+
+def test_the_effective_depth_is_the_first_layer_that_errs_as_little() -> None:
+    assert effective_depth([0.5, 0.2, 0.105, 0.1, 0.1]) == 2
+    assert effective_depth([0.5, math.nan, 0.3, 0.4]) == 2  # the best need not be the last
+    assert effective_depth([0.3, 0.3]) == 0
+    assert effective_depth([math.nan, 0.3]) is None
 
 
 def test_the_law_of_separation_is_read_off_the_layers() -> None:

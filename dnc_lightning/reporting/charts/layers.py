@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from dnc_lightning.reporting.charts.values import Axis, Chart, Line, decades
-from dnc_lightning.reporting.read.layers import Profile, law_of
+from dnc_lightning.reporting.read.layers import SLACK, Profile, effective_depth, law_of
 from dnc_lightning.reporting.read.views import METRICS
 from dnc_lightning.reporting.theme import LOOKS
 from dnc_lightning.reporting.words import in_digits
 
 LAYERS = Axis("Layer", "names")
 SEPARATION = "NC1 by layer"
+ERRORS = "Measured error by layer"
 HEADROOM = 0.06  # of an axis' height
 
 
@@ -39,7 +40,7 @@ def layer_charts(found: Profile) -> list[Chart]:
         top = float(np.nanmax(found.error))
         charts.append(
             Chart(
-                "Measured error by layer",
+                ERRORS,
                 LAYERS,
                 Axis(f"Error with {found.shots} labels", "linear"),
                 (_line("few_shot_error", x, found.error),),
@@ -66,6 +67,12 @@ def _separation(found: Profile, x: tuple[float, ...]) -> Chart:
     )
 
 
+def words_of(chart: Chart, found: Profile) -> str:
+    """What is said below a chart of layers; empty for nothing."""
+    said = {SEPARATION: law_words, ERRORS: depth_words}.get(chart.title)
+    return said(found) if said else ""
+
+
 def law_words(found: Profile) -> str:
     """How evenly NC1 falls through the layers; empty where too few have it."""
     law = law_of(found.nc1)
@@ -74,6 +81,17 @@ def law_words(found: Profile) -> str:
     return (
         f"A layer divides it by {in_digits(law.factor)} on average; its logarithm and depth "
         f"correlate by {law.correlation:.2f}, -1 where every layer divides it alike."
+    )
+
+
+def depth_words(found: Profile) -> str:
+    """From which layer on the error is that of the best one; empty where it was not measured."""
+    place = effective_depth(found.error)
+    if place is None:
+        return ""
+    return (
+        f"Effective depth: {place + 1} of {len(found.layers)} layers. {found.layers[place]} is the "
+        f"first that errs at most {SLACK:g} more than the best."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dnc_lightning.records.archives import ReadMatrix
 from dnc_lightning.records.store import Run
 from dnc_lightning.reporting.charts.general import chart_of
-from dnc_lightning.reporting.charts.layers import SEPARATION, law_words, layer_charts
+from dnc_lightning.reporting.charts.layers import layer_charts, words_of
 from dnc_lightning.reporting.charts.values import Matrix
 from dnc_lightning.reporting.draw.plotly import plotly_spec
 from dnc_lightning.reporting.read.layers import profiles
@@ -42,7 +42,7 @@ def _layers(run: Run) -> Iterator[dict[str, Any]]:
                 "title": chart.title,
                 "meaning": LAYERS_MEANING,
                 "square": False,
-                "when": law_words(found) if chart.title == SEPARATION else "",
+                "when": words_of(chart, found),
                 "figure": plotly_spec(chart),
                 "now": None,
                 "detail": [],

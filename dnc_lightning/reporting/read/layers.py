@@ -15,6 +15,9 @@ from dnc_lightning.reporting.theme import Metric
 
 Values = tuple[float, ...]
 
+SLACK = 0.01
+"""By which a layer may err more than the best and still counts as deep enough."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -53,6 +56,20 @@ def law_of(values: Sequence[float]) -> Law | None:
     spread = float(logs.std())
     correlation = float(np.corrcoef(depth, logs)[0, 1]) if spread > 0 else math.nan
     return Law(math.exp(-slope), correlation)
+
+
+def effective_depth(errors: Sequence[float]) -> int | None:
+    """Place of the first layer that errs at most `SLACK` more than the best one; None without two.
+
+    After Galanti, Galanti and Ben-Shaul, arXiv:2202.09028, who take the first layer that separates
+    the training samples by their nearest class centre; here it is the measured error on the probe,
+    which need not reach any fixed value.
+    """
+    known = [(place, error) for place, error in enumerate(errors) if math.isfinite(error)]
+    if len(known) < 2:
+        return None
+    least = min(error for _, error in known)
+    return next(place for place, error in known if error <= least + SLACK)
 
 
 def profiles(run: Run) -> Iterator[Profile]:
