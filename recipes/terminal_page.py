@@ -77,9 +77,9 @@ Papyan, Han and Donoho (PNAS 2020) trained classifiers far beyond the first epoc
 and saw four things: samples fall on their class means (NC1), the means on a simplex (NC2), the
 head's rows on the means (NC3), and the head decides as the nearest mean does (NC4). This page is
 written by `make terminal`: a small ResNet, cross-entropy, SGD, 2,000 steps of 100 images of
-Fashion-MNIST without augmentation; balanced runs are probed on their training images, long tails on
-test images, of which there are as many of every class. One run each, seed 0; {cost} of one CPU core
-together.
+Fashion-MNIST without augmentation; balanced runs are probed on their training images, imbalanced
+ones on test images, of which there are as many of every class. One run each, seed 0; {cost} of one
+CPU core together.
 """
 
 COLLAPSE = """*Noise* is what as many samples of white noise would give: NC2 numbers at their

@@ -76,9 +76,12 @@ def draw_lengths(runs: Mapping[str, tuple[Run, Sequence[int]]], path: Path) -> N
         label = "orthogonal frame that fits the rows"
         panel.plot(counts, frame.numpy() / rows.max(), color=COLOURS[0], linewidth=1, label=label)
         panel.set_xscale("log")
-        panel.set_ylim(0, 1.05)
+        ticks = [t for t in (1, 4, 10, 40, 100, 400, 1000) if counts.min() <= t <= counts.max()]
+        panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        panel.minorticks_off()
+        panel.set_ylim(0, 1.2)
         panel.set_title(f"{name}\n(frame explains {max(0.0, explained):.0%})", fontsize=10)
-    panels[0].set_ylabel("length over the longest")
+    figure.supylabel("length over the longest", fontsize=10)
     figure.supxlabel("training images of the class", fontsize=10)
     _finish(figure, panels, path)
 

@@ -146,7 +146,10 @@ def test_the_law_of_separation_is_read_off_the_layers() -> None:
     assert rising.factor == pytest.approx(math.exp(-slope))
     assert law_of([3.0, 2.0]) is None
     assert law_of([3.0, math.nan, 0.0, 2.0]) is None
-    flat = law_of([2.0, 2.0, 2.0])
+    pooled = law_of([8.0, 4.0, 2.0, 2.0])
+    assert pooled is not None
+    assert pooled.factor == pytest.approx(2)
+    flat = law_of([2.0, 2.0, 2.0, 2.0])
     assert flat is not None
     assert math.isnan(flat.correlation)
 

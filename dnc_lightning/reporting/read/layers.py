@@ -46,9 +46,11 @@ def law_of(values: Sequence[float]) -> Law | None:
     """Fit a constant factor a layer, by least squares of the logarithm; None below three values.
 
     The law of data separation says that NC1 has one: He and Su, arXiv:2210.17020. Layers of other
-    dimensions have other floors of noise, which can look like it.
+    dimensions have other floors of noise, which can look like it. An output with exactly the value
+    of the last layer is that layer pooled, and does not count.
     """
-    known = [(place, math.log(v)) for place, v in enumerate(values) if 0 < v < math.inf]
+    layers = values[:-1] if len(values) > 1 and values[-1] == values[-2] else values
+    known = [(place, math.log(v)) for place, v in enumerate(layers) if 0 < v < math.inf]
     if len(known) < 3:
         return None
     depth, logs = np.array(known).T
