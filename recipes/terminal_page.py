@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dnc_lightning.records.store import Record, Run
-from dnc_lightning.reporting.read.layers import law_of, profiles
+from dnc_lightning.reporting.read.layers import Law, law_of, profiles
 from dnc_lightning.reporting.read.minority import minority_collapses
 from recipes.tables import fell, table
 from recipes.terminal_pictures import draw_layers, draw_lengths, draw_numbers
@@ -29,8 +29,8 @@ NUMBERS = {
     "nc3": "NC3",
     "nc4": "NC4",
 }
-LAW = 0.9
-"""Correlation from which the page speaks of a law of separation."""
+LAW, BEYOND = 0.9, 1.5
+"""Correlation, and factor a layer over that of noise, from which the page speaks of a law."""
 
 
 def write_page(runs: Mapping[str, Run], folder: Path, counts: Mapping[str, Sequence[int]]) -> Path:
@@ -131,11 +131,16 @@ def _layers(runs: Mapping[str, Run], names: Mapping[str, str]) -> list[str]:
                 for values in (found.nc1, over):
                     law = law_of(values)
                     cells += [f"{law.factor:.2f}", f"{law.correlation:.2f}"] if law else ["-", "-"]
-                holds = (law := law_of(found.nc1)) is not None and law.correlation <= -LAW
-                yield [names[variant], *cells, "holds" if holds else "does not hold"]
+                yield [names[variant], *cells, _verdict(law_of(found.nc1), law_of(over))]
 
     head = ["run", "NC1 falls a layer by", "correlation", "over noise", "correlation", "the law"]
     return table(head, rows())
+
+
+def _verdict(law: Law | None, over_noise: Law | None) -> str:
+    if law is None or over_noise is None or law.correlation > -LAW:
+        return "does not hold"
+    return "holds" if over_noise.factor >= BEYOND else "no more than the dimensions give"
 
 
 def _tails(runs: Mapping[str, Run], names: Mapping[str, str]) -> list[str]:

@@ -29,6 +29,7 @@ from dnc_lightning.instruments.duality import Duality
 from dnc_lightning.instruments.guarantee import Guarantee
 from dnc_lightning.instruments.imbalance import Imbalance
 from dnc_lightning.instruments.ordinal import Ordinal
+from dnc_lightning.instruments.out_of_distribution import OutOfDistribution
 from dnc_lightning.instruments.regression import Regression
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
@@ -46,6 +47,7 @@ __all__ = [
     "Imbalance",
     "Instrument",
     "Ordinal",
+    "OutOfDistribution",
     "Reference",
     "Regression",
     "Series",
