@@ -130,7 +130,7 @@ class Imbalance:
             minority(_numbers(counts))
         self.counts = counts
         self.head = head
-        self.task = task
+        self.tasks = () if counts is None else (task,)
         self.heads = () if head is None else (head,)
         if head is not None:
             self.series = (*MEANS, *HEAD)
@@ -161,8 +161,6 @@ class Imbalance:
 
     def measure(self, bench: Bench) -> Found:
         """Nothing beside the geometry and the head but sorting C x C distances."""
-        if bench.name != self.task:
-            return Found()
         counts = self._counts(bench.classes)
         if isinstance(counts, str):
             return Found(notes=[f"Imbalance is nan: {counts}."])

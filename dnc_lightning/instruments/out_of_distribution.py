@@ -62,18 +62,18 @@ class OutOfDistribution:
 
     def __init__(self, unknown: Sequence[str] = (), task: str = "label") -> None:
         self.unknown = unknown
-        self.task = task
+        self.tasks = (task,) if unknown else ()
 
     def measure(self, bench: Bench) -> Found:
         """Two sums of D x D, their eigenvectors and two products with them; at thorough probes."""
-        if bench.name != self.task or not bench.thorough:
+        if not bench.thorough:
             return Found()
         lacking = [name for name in self.unknown if name not in bench.classes]
         kept = [place for place, name in enumerate(bench.classes) if name not in self.unknown]
         d = bench.features.shape[1]
         reason = ""
         if not self.unknown or lacking:
-            reason = f"{self.task} has no class {lacking[0]!r}" if lacking else "no class is named"
+            reason = f"{bench.name} has no class {lacking[0]!r}" if lacking else "no class is named"
             reason += ". Give metrics=[OutOfDistribution(unknown=[...])]"
         elif not 2 <= len(kept) <= d:
             reason = f"it needs 2 to {d} known classes, here are {len(kept)}"

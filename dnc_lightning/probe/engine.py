@@ -18,7 +18,7 @@ from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, find_encoders
 from dnc_lightning.probe.heads import Heads, head_modules, read_heads
 from dnc_lightning.probe.inputs import InputCheck
-from dnc_lightning.probe.instrument import Expected, Instrument, expected
+from dnc_lightning.probe.instrument import Expected, Instrument, check_tasks, expected
 from dnc_lightning.probe.isolation import isolated_rng
 from dnc_lightning.probe.labels import ACROSS, FEATURES, Task
 from dnc_lightning.probe.measure import measure
@@ -82,8 +82,9 @@ class ProbeEngine:
         Raises:
             MissingEncoderError: an encoder that does not exist.
             ValueError: an encoder that cannot take the images, or returns no features or an
-                ambiguous layout; images that do not stack.
+                ambiguous layout; images that do not stack; an instrument of another task.
         """
+        check_tasks(instruments, probe.tasks)
         lookup = find_encoders(module, encoder)
         device, processes = runtime.device, runtime.processes
         embedder = Embedder(module, (), device, runtime.precision, runtime.convert, preprocess)
@@ -202,8 +203,7 @@ class ProbeEngine:
             trained: What `probe_trained` gave, if these weights are no longer in the module.
 
         Returns:
-            The numbers, the same on every rank; under each of its `keys` nan where it failed, with
-            the reason among the warnings.
+            The same numbers on every rank; of its `keys` nan where it failed, the reason a warning.
         """
         told = self.bank.loading.notes
         result = ProbeResult(notes=[*self.cautions, *self.remarks, *told])

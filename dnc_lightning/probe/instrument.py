@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -33,7 +33,8 @@ class Instrument(Protocol):
     are at least two.
 
     An instrument with an attribute `heads`, names of linear layers of the module, finds them in
-    `bench.heads`, with the weights that were embedded with.
+    `bench.heads`, with the weights that were embedded with; one with an attribute `tasks`, if any
+    are named, measures those tasks alone.
     """
 
     @property
@@ -88,9 +89,31 @@ def expected(
             _expected(instrument, at(place, counts), shots, thorough)
             for instrument in instruments
             if _scope(instrument) == _SCOPES.get(place, "task")
+            and (place not in counts or place in (_chosen(instrument) or counts))
         ]
         for place in places
     }
+
+
+def check_tasks(instruments: Sequence[Instrument], tasks: Collection[str]) -> None:
+    """Refuse instruments that name a task that the probe set does not have.
+
+    Raises:
+        ValueError: names both.
+    """
+    for instrument in instruments:
+        for name in _chosen(instrument):
+            if name not in tasks:
+                raise ValueError(
+                    f"instrument {instrument.name!r} measures task {name!r}, the probe set has "
+                    f"{', '.join(map(repr, tasks))}. Name one of these."
+                )
+
+
+def _chosen(instrument: Instrument) -> Collection[str]:
+    """Names of the tasks that it measures; empty for all."""
+    found: Collection[str] = getattr(instrument, "tasks", ())
+    return found
 
 
 _T = TypeVar("_T")

@@ -235,8 +235,12 @@ def probe_line(
     now, then = (_directional(_numbers(row, header)) for row in (scalars, first))
     if len(now) == len(then) > 0 and first is not scalars:
         parts[0] += f" {factor_words(geometric_mean(then) / geometric_mean(now))}"
-    if parts and (tasks := sum(map(len, header.get("prefixes", {}).values()))) > 1:
-        parts.append(f"{tasks} tasks")
+    found = header.get("prefixes", {})
+    for number, name in (
+        (len(found), "encoders"),
+        (max(map(len, found.values()), default=0), "tasks"),
+    ):
+        parts += [f"{number} {name}"] if parts and number > 1 else []
     return " | ".join(parts)
 
 

@@ -78,3 +78,14 @@ def test_what_cannot_be_known_is_nan_with_the_reason(
 def test_counts_below_1_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Imbalance({"cat": 3, "dog": 0})
+
+
+def test_it_measures_its_task_alone_and_refuses_one_that_is_not_there(tmp_path: Path) -> None:
+    labels = {"kind": torch.arange(320) % 4, "place": torch.arange(320) // 80}
+    metrics = ["collapse", Imbalance(COUNTS, task="kind")]
+    run, _ = fit(Classifier(), tmp_path, *metrics, labels=labels)
+    found = {key for key in run.records[-1].scalars if "imbalance" in key}
+    assert found
+    assert all(key.startswith("probe/kind/") for key in found)
+    with pytest.raises(ValueError, match="measures task 'age', the probe set has 'kind', 'place'"):
+        fit(Classifier(), tmp_path / "other", Imbalance(COUNTS, task="age"), labels=labels)
