@@ -47,9 +47,9 @@ SECTIONS = {
     "ordinal": Section(
         "Ordered classes",
         "The place from left to right as one number, by squared error, and as seven classes, by "
-        "cross-entropy. The means of ordered classes lie on a line where the loss knows the order "
-        "(Ma, Obuchi and Tanaka, arXiv:2506.05801, for cumulative links); cross-entropy does not "
-        "know it, and images of neighbouring columns are alike.",
+        "cross-entropy. Ma, Obuchi and Tanaka (arXiv:2506.05801) derive for cumulative links that "
+        "the means of ordered classes lie on a line, in order. Here both are in order, as images "
+        "of neighbouring columns are alike; the regression's are nearer to a line, and bent.",
         {"across": "regression, 1 target", "column": "classification, 7 classes"},
         {
             "column/ordinal/off_line": "off the line",

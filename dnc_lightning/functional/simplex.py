@@ -12,6 +12,7 @@ from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry
 from dnc_lightning.functional._gram import centred_gram
 from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
+from dnc_lightning.functional.unbiased import RESOLUTION
 
 BLOCK = 2**23
 """Numbers of a block of samples that are held at once, in float64."""
@@ -25,7 +26,8 @@ class Simplex:
     """How near the class means are to a simplex equiangular tight frame (ETF).
 
     Means are centred on their unweighted mean. Of unbiased moments nothing is pulled towards the
-    simplex by few samples; there norms and angles are nan where a mean is not told from the centre.
+    simplex by few samples; there angles are those of the means that are told from the centre, by 3
+    standard errors, and nan if these are less than half.
     """
 
     within_share: Tensor  # tr S_W / (tr S_W + tr S_B): 0 at collapse, 1 of noise
@@ -35,6 +37,7 @@ class Simplex:
     etf_distance: Tensor  # of the Gram matrices, each of norm 1, in [0, sqrt 2)
     log_energy: Tensor  # GNC2: mean log of 1 / distance of directions, less that of the ETF
     log_energy_spread: Tensor  # standard deviation of it over pairs
+    told: Tensor  # means that are told from the centre
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ def simplex(geometry: ClassGeometry) -> Simplex:
     total = gram.diagonal().mean()  # tr S_B
     within = geometry.variance.mean()
     norm = gram.diagonal().clamp(min=0).sqrt()
-    told = bool((gram.diagonal() > 0).all())
-    cosine = gram / torch.outer(norm, norm) if told else torch.full_like(gram, math.nan)
-    off = cosine[~torch.eye(k, dtype=torch.bool, device=gram.device)]
+    told = gram.diagonal() > _noise(geometry)
+    cosine = (gram / torch.outer(norm, norm))[told][:, told]
+    if 2 * int(told.sum()) < k:
+        cosine = torch.full_like(gram, math.nan)
+    off = cosine[~torch.eye(len(cosine), dtype=torch.bool, device=gram.device)]
     frame = (torch.eye(k).to(gram) - 1 / k) / math.sqrt(k - 1)
     apart2 = (2 - 2 * off).clamp(min=0)
     energy = -apart2.log() / 2
@@ -84,7 +89,16 @@ def simplex(geometry: ClassGeometry) -> Simplex:
         etf_distance=torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram) - frame),
         log_energy=energy.mean() + math.log(2 * k / (k - 1)) / 2,
         log_energy_spread=energy.std(correction=0),
+        told=told.sum(),
     )
+
+
+def _noise(geometry: ClassGeometry) -> Tensor:
+    """Squared length [K] that a mean at the centre may seem to have by noise; 0 if not unbiased."""
+    if not geometry.unbiased:
+        return torch.zeros_like(geometry.variance)
+    # Twice the squared norm of the covariance of a mean is the variance of its squared length.
+    return RESOLUTION * (2 * geometry.second_trace.clamp(min=0)).sqrt() / geometry.count
 
 
 def nc1(

@@ -25,12 +25,14 @@ from dnc_lightning.instruments._catalogue import (
     pattern,
 )
 from dnc_lightning.instruments._torch_metric import TorchMetric
+from dnc_lightning.instruments.complexity import Complexity
 from dnc_lightning.instruments.duality import Duality
 from dnc_lightning.instruments.guarantee import Guarantee
 from dnc_lightning.instruments.imbalance import Imbalance
 from dnc_lightning.instruments.ordinal import Ordinal
 from dnc_lightning.instruments.out_of_distribution import OutOfDistribution
 from dnc_lightning.instruments.regression import Regression
+from dnc_lightning.instruments.robustness import Robustness
 from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.instrument import Found, Instrument
 from dnc_lightning.series import CHANCE, Reference, Series
@@ -41,6 +43,7 @@ __all__ = [
     "DEFAULT",
     "GROUP",
     "Bench",
+    "Complexity",
     "Duality",
     "Found",
     "Guarantee",
@@ -50,6 +53,7 @@ __all__ = [
     "OutOfDistribution",
     "Reference",
     "Regression",
+    "Robustness",
     "Series",
     "Settings",
     "TorchMetric",

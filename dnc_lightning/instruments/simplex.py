@@ -51,8 +51,8 @@ class SimplexGeometry:
         _simplex(
             key="nc2/equiangular",
             title="NC2, equiangular",
-            meaning="standard deviation of the cosines between centred class means; nan where a "
-            "mean is not told from the centre",
+            meaning="standard deviation of the cosines between centred class means, of those that "
+            "are told from the centre; nan if these are less than half",
             references=(Reference(_NOISE, "nc2/equiangular_noise"),),
         ),
         _simplex(
@@ -111,6 +111,11 @@ class SimplexGeometry:
             f"class, {name} has fewer."
             for name in few[:1]
         ]
+        if not few and (lost := len(counts) - int(found.told)):
+            notes.append(
+                f"{lost} of {len(counts)} class means of {bench.name} are not told from their "
+                "centre: angles and GNC2 leave them out."
+            )
         return Found(
             {
                 "nc1": nc1(bench.features, bench.labels, plain, reduce=bench.reduce),

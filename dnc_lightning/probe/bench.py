@@ -16,6 +16,7 @@ from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.summary import population_summary
 from dnc_lightning.probe.heads import Heads
 from dnc_lightning.probe.labels import Task
+from dnc_lightning.probe.passes import Passes
 from dnc_lightning.probe.processes import Processes
 
 _T = TypeVar("_T")
@@ -46,6 +47,7 @@ class Bench:
     shards: Mapping[str, Shard] = field(default_factory=dict)  # task -> its samples' places
     processes: Processes = field(default_factory=Processes)  # this one among the others
     heads: Heads = field(default_factory=dict)  # those that instruments name, or why there is none
+    passes: Passes | str = "the encoder cannot be run again"  # if not, why
     targets: Mapping[str, Tensor] = field(default_factory=dict)  # name -> [n, k], continuous
     _done: dict[Hashable, Any] = field(default_factory=dict)
 

@@ -86,6 +86,22 @@ class Embedder:
             with calibrated(layers, passes):
                 return self._pass(bank)
 
+    @contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """Inside, `encode` passes gradients to images, and parameters ask for none."""
+        with self._quiet(), torch.enable_grad():
+            for parameter in self.module.parameters():
+                parameter.requires_grad_(False)  # put back by `_quiet`
+            yield
+
+    def encode(self, name: str, images: Tensor) -> Tensor:
+        """Features [B, D] of float images by the encoder of that name."""
+        return self._run(images)[name].to(self.device)
+
+    def images(self, bank: ImageBank) -> Iterator[Tensor]:
+        """Float images of a bank in the batches that `embed` takes."""
+        return bank.batches(min(self.batch_size, self._fitting()), self.device)
+
     def trace(self, encoder: Encoder, images: Tensor) -> Trace:
         """Run one encoder on images [N, C, H, W] as a probe does, and watch it.
 
@@ -131,7 +147,7 @@ class Embedder:
 
     def _pass(self, bank: ImageBank) -> dict[str, Tensor]:
         size = min(self.batch_size, self._fitting())
-        batches, number = bank.batches(size, self.device), -(-len(bank.positions) // size)
+        batches, number = self.images(bank), -(-len(bank.positions) // size)
         parts = [self._run(images) for images in self.watch(batches, number)]
         torch.clear_autocast_cache()
         names = parts[0].keys() if parts else ()

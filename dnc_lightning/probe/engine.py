@@ -13,7 +13,7 @@ from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.probe.bank import ImageBank
 from dnc_lightning.probe.batches import depends_on_batch
 from dnc_lightning.probe.bench import Settings
-from dnc_lightning.probe.calibration import CALIBRATION_IMAGES, given_statistics
+from dnc_lightning.probe.calibration import given_statistics
 from dnc_lightning.probe.embed import Embedder
 from dnc_lightning.probe.encoders import EncoderLike, find_encoders
 from dnc_lightning.probe.heads import Heads, head_modules, read_heads
@@ -22,13 +22,14 @@ from dnc_lightning.probe.instrument import Expected, Instrument, check_tasks, ex
 from dnc_lightning.probe.isolation import isolated_rng
 from dnc_lightning.probe.labels import ACROSS, FEATURES, Task
 from dnc_lightning.probe.measure import measure
+from dnc_lightning.probe.passes import Passes, passes_of
 from dnc_lightning.probe.pooling import Pooling
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.processes import LostError, OtherRankError, Processes
 from dnc_lightning.probe.replicas import state_of_rank_zero
 from dnc_lightning.probe.results import KnownKeys, ProbeResult
 from dnc_lightning.probe.runtime import Runtime
-from dnc_lightning.probe.shard import read_shard, read_trial
+from dnc_lightning.probe.shard import calibration_bank, read_shard, read_trial
 from dnc_lightning.probe.sharded import gathered
 from dnc_lightning.probe.trial import TRIAL_IMAGES, try_encoders
 from dnc_lightning.probe.weights import Average, lent_trainer, unsettled_layers
@@ -98,16 +99,6 @@ class ProbeEngine:
         with gathered(module, [module], device, processes):
             cautions = depends_on_batch(embedder, probe.image, len(probe))
         own = torch.tensor(bank.positions, dtype=torch.long)
-
-        def calibration() -> ImageBank:
-            if processes.shards == 1:
-                return bank.first(CALIBRATION_IMAGES)
-            positions = range(min(CALIBRATION_IMAGES, len(probe)))
-            first = processes.rank == 0
-            return ImageBank.build(
-                probe.image, positions, device, progress=first, loading=bank.loading
-            )
-
         return cls(
             tasks={
                 name: Task(labels=task.labels[own].to(device), classes=task.classes)
@@ -115,7 +106,7 @@ class ProbeEngine:
             },
             embedder=embedder,
             bank=bank,
-            calibration=calibration,
+            calibration=partial(calibration_bank, probe, runtime, bank),
             empty=tried.empty,
             instruments=tuple(instruments),
             settings=settings,
@@ -260,11 +251,11 @@ class ProbeEngine:
         """Embed with one set of weights, encoders named by `names`, and measure."""
 
         def measured(features: dict[str, Tensor], thorough: bool) -> ProbeResult:
-            own = (self.empty | features).items()
-            here = {names[k]: v.to(self.device) for k, v in own}
-            return self._measure(here, heads, thorough)
+            here = {names[k]: v.to(self.device) for k, v in (self.empty | features).items()}
+            return self._measure(here, heads, thorough, passes)
 
         modules, trained, raw = embedder.modules(), self.embedder.module, None
+        passes: dict[str, Passes | str] = {}
         asked = [name for one in self.instruments for name in getattr(one, "heads", ())]
         used = [*modules, *head_modules(embedder.module, asked).values()]
         with (
@@ -277,6 +268,8 @@ class ProbeEngine:
             if layers:
                 raw = measured(features, False)
                 features = embedder.embed_calibrated(layers, self.bank, self.calibration())
+        give = partial(passes_of, embedder, self.bank, used, self.processes, self.replicated)
+        passes = {new: give(own, bool(layers)) for own, new in names.items()}
         result = measured(features, thorough)
         if raw is not None:
             result.uncalibrated = raw.scalars
@@ -287,13 +280,20 @@ class ProbeEngine:
             )
         return result
 
-    def _measure(self, features: dict[str, Tensor], heads: Heads, thorough: bool) -> ProbeResult:
+    def _measure(
+        self,
+        features: dict[str, Tensor],
+        heads: Heads,
+        thorough: bool,
+        passes: Mapping[str, Passes | str],
+    ) -> ProbeResult:
         result, places = ProbeResult(), self._places(thorough)
         for encoder, values in features.items():
             with isolated_rng(self.device):  # an instrument may draw random numbers
                 found = measure(
                     values, self.tasks, places, self.settings, self.shards, self.processes,
                     thorough=thorough, heads=heads, targets=self.targets,
+                    passes=passes.get(encoder, "raw values have no passes"),
                 )  # fmt: skip
             for place, here in found.items():
                 result.file(here, self.key(encoder, place), f"{encoder}/{place}")

@@ -18,6 +18,7 @@ from dnc_lightning.probe.bench import Bench, Settings
 from dnc_lightning.probe.heads import Heads
 from dnc_lightning.probe.instrument import Expected, Found, at
 from dnc_lightning.probe.labels import Task
+from dnc_lightning.probe.passes import Passes
 from dnc_lightning.probe.processes import LostError, Processes, reason_of
 
 
@@ -42,6 +43,7 @@ def measure(
     thorough: bool = False,
     heads: Heads | None = None,
     targets: Mapping[str, Tensor] | None = None,
+    passes: Passes | str = "the encoder cannot be run again",
 ) -> dict[str, Measurement]:
     """Let every instrument measure one encoder; what fails is nan, with the reason.
 
@@ -55,6 +57,7 @@ def measure(
         thorough: At the first or last probe.
         heads: Of the module, by their names.
         targets: Name -> continuous targets [n, k] of the same samples.
+        passes: Of the encoder over the same images, or why there can be none.
 
     Returns:
         Place -> its numbers, arrays and warnings. Every number is nan when a feature is not finite,
@@ -91,6 +94,7 @@ def measure(
             processes=processes,
             heads=heads or {},
             targets=targets or {},
+            passes=passes,
         )
         _measure(found[place], bench, here, processes)
     return found

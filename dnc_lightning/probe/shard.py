@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from dnc_lightning.probe.bank import ImageBank
+from dnc_lightning.probe.calibration import CALIBRATION_IMAGES
 from dnc_lightning.probe.items import sample_name
 from dnc_lightning.probe.probe_set import ProbeSet
 from dnc_lightning.probe.reading import Loading
@@ -34,6 +35,17 @@ def read_trial(probe: ProbeSet, size: int) -> ImageBank:
         first = next(iter(trial.failed.values()))
         raise ValueError(f"none of the first {len(trial.failed)} probe images can be read: {first}")
     return trial
+
+
+def calibration_bank(probe: ProbeSet, runtime: Runtime, bank: ImageBank) -> ImageBank:
+    """The images of BatchNorm calibration, on every process alike: the first ones of the probe."""
+    if runtime.processes.shards == 1:
+        return bank.first(CALIBRATION_IMAGES)
+    positions = range(min(CALIBRATION_IMAGES, len(probe)))
+    first = runtime.processes.rank == 0
+    return ImageBank.build(
+        probe.image, positions, runtime.device, progress=first, loading=bank.loading
+    )
 
 
 def read_shard(probe: ProbeSet, runtime: Runtime) -> tuple[ImageBank, tuple[str, ...]]:

@@ -75,7 +75,7 @@ def test_at_the_simplex_everything_is_zero() -> None:
     x, y = cloud(frame(6, 20), 8, 0.0)
     geometry = class_geometry(x, y)
     for name, value in vars(simplex(geometry)).items():
-        assert float(value) == pytest.approx(0, abs=1e-6), name
+        assert float(value) == pytest.approx(6 if name == "told" else 0, abs=1e-6), name
     assert float(nc1(x, y, geometry)) == pytest.approx(0, abs=1e-9)
     # An orthogonal frame is the same simplex once it is centred.
     x, y = cloud(torch.eye(6, 20, dtype=torch.float64), 8, 0.0)
@@ -134,3 +134,24 @@ def test_shards_and_bad_input() -> None:
     with pytest.warns(UserWarning, match="identical means"):
         flat = class_geometry(same, torch.arange(12) % 3)
     assert math.isnan(float(nc1(same, torch.arange(12) % 3, flat)))
+
+
+def test_a_mean_at_the_centre_has_no_angles_and_the_others_keep_theirs() -> None:
+    means = torch.cat([4 * frame(5, 9), torch.zeros(1, 9, dtype=torch.float64)])
+    x, y = cloud(means, 200, 1.0)
+    found = simplex(class_geometry(x, y, unbiased=True))
+    assert int(found.told) == 5
+    others = simplex(class_geometry(x[y < 5], y[y < 5], unbiased=True))
+    # Centred on the mean of six, of which the sixth is at the centre: their angles stay.
+    assert float(found.equiangular) == pytest.approx(float(others.equiangular), abs=0.01)
+    assert math.isfinite(float(found.log_energy))
+    assert int(others.told) == 5
+
+
+def test_of_noise_alone_no_mean_is_told() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 30, generator=generator, dtype=torch.float64)
+    found = simplex(class_geometry(x, torch.arange(200) % 10, unbiased=True))
+    assert int(found.told) <= 1
+    assert math.isnan(float(found.equiangular))
+    assert math.isnan(float(found.log_energy))
