@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         TerminalSummary,
     )
     from dnc_lightning.evaluation import evaluate, replay
-    from dnc_lightning.probe import ProbeSet, image_views, layer_output
+    from dnc_lightning.probe import ProbeSet, TokenProbe, image_views, layer_output
     from dnc_lightning.records.store import read_run
     from dnc_lightning.reporting.notebook import show
 
@@ -31,6 +31,7 @@ __all__ = [
     "ProbeCallback",
     "ProbeSet",
     "TerminalSummary",
+    "TokenProbe",
     "__version__",
     "evaluate",
     "image_views",
@@ -49,6 +50,7 @@ _HOMES = {
     "ProbeCallback": "dnc_lightning.callbacks",
     "ProbeSet": "dnc_lightning.probe",
     "TerminalSummary": "dnc_lightning.callbacks",
+    "TokenProbe": "dnc_lightning.probe",
     "evaluate": "dnc_lightning.evaluation",
     "image_views": "dnc_lightning.probe",
     "layer_output": "dnc_lightning.probe",

@@ -7,6 +7,7 @@ import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dnc_lightning import ProbeCallback, cli
+from tests.probe.test_token_probe import Language, text
 from tests.reporting.conftest import write_run
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +115,11 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "probe": dnc_lightning.ProbeSet(data, per_class=50),
         "dnc_lightning": dnc_lightning,
         "loader": DataLoader(data, 8),
+        "places": torch.rand(400, 2),
+        "held_out_ids": text(40, 120),
+        "tokenizer": SimpleNamespace(decode=lambda token: f"token {token}"),
+        "loss": torch.zeros(()),
+        "weight": 1.0,
     }
 
 
@@ -129,6 +136,8 @@ def test_every_block_of_python_runs(
 
     monkeypatch.setattr(ProbeCallback, "__init__", noted)
     exec(compile(code, str(path), "exec"), names)
+    if "TokenProbe" in code:
+        names["module"], names["loader"] = Language(), DataLoader(TensorDataset(text(64, 24)), 16)
     if built and "trainer" not in names:
         names["trainer"] = names["Trainer"](callbacks=[*built])
     if "trainer" in names:

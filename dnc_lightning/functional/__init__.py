@@ -41,6 +41,13 @@ from dnc_lightning.functional.duality import (
 from dnc_lightning.functional.few_shot import ncc_error
 from dnc_lightning.functional.geometry import class_geometry
 from dnc_lightning.functional.guarantee import few_shot_guarantee
+from dnc_lightning.functional.imbalance import (
+    MinorityMeans,
+    MinorityRows,
+    minority_means,
+    minority_rows,
+    orthogonal_frame,
+)
 from dnc_lightning.functional.intervals import Estimate, population_estimate
 from dnc_lightning.functional.labels import coarsen, cramers_v
 from dnc_lightning.functional.lidar import alignment, lidar
@@ -58,6 +65,12 @@ from dnc_lightning.functional.orthogonality import (
     OrthogonalitySummary,
     orthogonality_bound,
     orthogonality_summary,
+)
+from dnc_lightning.functional.regression import (
+    OrdinalCollapse,
+    RegressionCollapse,
+    ordinal_collapse,
+    regression_collapse,
 )
 from dnc_lightning.functional.scores import Accuracy, accuracy
 from dnc_lightning.functional.simplex import Simplex, nc1, simplex, simplex_floor
@@ -84,10 +97,14 @@ __all__ = [
     "Interval",
     "LabelsNeeded",
     "LinearProbe",
+    "MinorityMeans",
+    "MinorityRows",
     "Ncti",
     "Norms",
+    "OrdinalCollapse",
     "OrthogonalitySummary",
     "Reduce",
+    "RegressionCollapse",
     "Simplex",
     "Spectrum",
     "TrainingSet",
@@ -126,10 +143,14 @@ __all__ = [
     "lidar",
     "logistic_probe",
     "logme",
+    "minority_means",
+    "minority_rows",
     "nc1",
     "ncc_error",
     "ncti",
     "noise_eigenvalues",
+    "ordinal_collapse",
+    "orthogonal_frame",
     "orthogonality_bound",
     "orthogonality_summary",
     "pair_bound",
@@ -138,6 +159,7 @@ __all__ = [
     "population_estimate",
     "random_floor",
     "rankme",
+    "regression_collapse",
     "resolved_pairs",
     "ridge_probe",
     "shots_needed",

@@ -111,7 +111,7 @@ class ProbeSet:
         self.transform = transform
         self.seed = seed
         self.hierarchy = hierarchy
-        self.every_target = read_targets(targets, len(dataset))
+        self._every_target = read_targets(targets, len(dataset))
         self.num_workers = num_workers
         self.on_error = on_error
         self._left_out: list[int] = []  # indices of chosen samples that cannot be read
@@ -139,7 +139,7 @@ class ProbeSet:
     @property
     def targets(self) -> dict[str, Tensor]:
         """Continuous targets [n, k] of the chosen samples, by name."""
-        return {name: values[self.indices] for name, values in self.every_target.items()}
+        return {name: values[self.indices] for name, values in self._every_target.items()}
 
     @property
     def skipped(self) -> list[int]:

@@ -31,7 +31,7 @@ class Language(LightningModule):
         super().__init__()
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        config = GPT2Config(vocab_size=vocabulary, n_positions=32, n_embd=24, n_layer=1, n_head=2,
+        config = GPT2Config(vocab_size=vocabulary, n_positions=64, n_embd=24, n_layer=1, n_head=2,
                             bos_token_id=0, eos_token_id=0)  # fmt: skip
         self.model = GPT2LMHeadModel(config)
 
