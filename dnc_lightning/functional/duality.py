@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._covariance import within_covariance
 from dnc_lightning.functional._gram import centred_gram
 from dnc_lightning.functional._scale import rounding
 from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
@@ -189,12 +190,8 @@ def least_squares_duality(
             here = half == side
             mean, count = _means(features, labels, here, num_classes, total)
             centred = mean - mean.mean(0)
-            within = torch.zeros(d, d, dtype=dtype, device=features.device)
-            for rows in torch.split(here.nonzero()[:, 0], max(1, BLOCK // d)):
-                residual = features[rows].to(dtype) - mean[labels[rows]]
-                weight = 1 / (num_classes * count[labels[rows]])
-                within += residual.T @ (residual * weight[:, None])
-            spread = total(within) + centred.T @ centred / num_classes
+            within = within_covariance(features, labels, mean, count, chosen=here, reduce=total)
+            spread = within + centred.T @ centred / num_classes
             spread.diagonal().add_(PENALTY * spread.diagonal().mean())
             heads.append(torch.linalg.solve(spread, centred.T).T)
             means.append(centred)

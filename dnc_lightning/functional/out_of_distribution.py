@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
+from dnc_lightning.functional._covariance import within_covariance
 from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
 
 PENALTY = 1e-3
@@ -65,11 +66,7 @@ def known_classes(
         for rows in torch.split(torch.arange(len(features), device=features.device), BLOCK // d):
             sums.index_add_(0, labels[rows], features[rows].to(dtype))
         means = total(sums) / count[:, None]
-        within = torch.zeros(d, d, dtype=dtype, device=features.device)
-        for rows in torch.split(torch.arange(len(features), device=features.device), BLOCK // d):
-            x = features[rows].to(dtype) - means[labels[rows]]
-            within += x.T @ (x / (k * count[labels[rows]])[:, None])
-        within = total(within)
+        within = within_covariance(features, labels, means, count, reduce=total)
         centre = means.mean(0)
         between = (means - centre).T @ (means - centre) / k
         axes = torch.linalg.eigh(within + between).eigenvectors[:, -(k - 1) :]

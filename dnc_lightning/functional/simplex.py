@@ -10,8 +10,10 @@ from torch import Tensor
 
 from dnc_lightning.functional._checks import check_features
 from dnc_lightning.functional._class_geometry import ClassGeometry
+from dnc_lightning.functional._covariance import within_covariance
 from dnc_lightning.functional._gram import centred_gram
 from dnc_lightning.functional._tiles import Reduce, exact_arithmetic, wide
+from dnc_lightning.functional.spectrum import effective_rank
 from dnc_lightning.functional.unbiased import RESOLUTION
 
 BLOCK = 2**23
@@ -27,7 +29,7 @@ class Simplex:
 
     Means are centred on their unweighted mean. Of unbiased moments nothing is pulled towards the
     simplex by few samples; there angles are those of the means that are told from the centre, by 3
-    standard errors, and nan if these are less than half.
+    standard errors, and nan if these are less than half. Two means are always a simplex.
     """
 
     within_share: Tensor  # tr S_W / (tr S_W + tr S_B): 0 at collapse, 1 of noise
@@ -148,6 +150,34 @@ def nc1(
         if kind != double and bool(value < noise):
             value = _mean_square(features, labels, mean, onto, weight, double, reduce)
     return value
+
+
+def within_rank(
+    features: Tensor,
+    labels: Tensor,
+    geometry: ClassGeometry,
+    *,
+    reduce: Reduce | None = None,
+) -> Tensor:
+    """Effective rank of the covariance within classes: what is left for other tasks.
+
+    exp of the entropy of its eigenvalues (Roy and Vetterli, EUSIPCO 2007), classes alike. One D x D
+    sum and its eigenvalues.
+
+    Args:
+        features: [n, D], of this shard.
+        labels: [n], integers in [0, K).
+        geometry: Of all shards.
+        reduce: Sums over all shards.
+
+    Returns:
+        A scalar from 1 to D; nan where classes are points.
+    """
+    check_features(features, labels, len(geometry.mean), sharded=True)
+    mean = geometry.mean.to(wide(features.device))
+    with exact_arithmetic(features.device):
+        within = within_covariance(features, labels.long(), mean, geometry.count, reduce=reduce)
+        return effective_rank(torch.linalg.eigvalsh(within).clamp(min=0).flip(0))
 
 
 def _mean_square(

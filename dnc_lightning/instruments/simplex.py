@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from dnc_lightning.functional.simplex import nc1, simplex, simplex_floor
+from torch import Tensor
+
+from dnc_lightning.functional.simplex import nc1, simplex, simplex_floor, within_rank
 from dnc_lightning.functional.unbiased import MIN_SAMPLES, debias
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
@@ -84,6 +86,15 @@ class SimplexGeometry:
             title="GNC2, spread",
             meaning="standard deviation of log of 1 / distance over pairs of classes",
         ),
+        _simplex(
+            key="nc1_rank",
+            title="Rank within classes",
+            meaning="effective rank of the covariance within classes: what collapse has left for "
+            "other tasks",
+            direction=None,
+            unit="dimensions",
+            thorough=True,
+        ),
         _floor("nc1", "NC1 of noise", "NC1"),
         _floor("nc2/equinorm", "Equinorm of noise", "equinorm"),
         _floor("nc2/equiangular", "Equiangular of noise", "equiangular"),
@@ -116,8 +127,14 @@ class SimplexGeometry:
                 f"{lost} of {len(counts)} class means of {bench.name} are not told from their "
                 "centre: angles and GNC2 leave them out."
             )
+        rank: dict[str, Tensor | float] = {}
+        if bench.thorough:
+            rank["nc1_rank"] = within_rank(bench.features, bench.labels, plain, reduce=bench.reduce)
+        if len(counts) == 2:
+            notes.append(f"The two class means of {bench.name} are a simplex whatever they are.")
         return Found(
-            {
+            rank
+            | {
                 "nc1": nc1(bench.features, bench.labels, plain, reduce=bench.reduce),
                 "nc1_share": found.within_share,
                 "nc2/equinorm": found.equinorm,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional import class_geometry, nc1, simplex, simplex_floor
+from dnc_lightning.functional.simplex import within_rank
 from tests.functional.shards import run_sharded
 
 
@@ -155,3 +156,25 @@ def test_of_noise_alone_no_mean_is_told() -> None:
     assert int(found.told) <= 1
     assert math.isnan(float(found.equiangular))
     assert math.isnan(float(found.log_energy))
+
+
+def test_the_rank_within_classes_is_that_of_its_eigenvalues() -> None:
+    x, y = cloud(torch.randn(4, 7, dtype=torch.float64), 30, 0.5)
+    x = x * torch.linspace(0.2, 2, 7)
+    geometry = class_geometry(x, y)
+    pooled = sum(np.cov(x[y == k].numpy().T, bias=True) for k in range(4)) / 4
+    share = np.linalg.eigvalsh(pooled)
+    share /= share.sum()
+    expected = math.exp(-float((share * np.log(share)).sum()))
+    assert float(within_rank(x, y, geometry)) == pytest.approx(expected, rel=1e-9)
+    for found in run_sharded(
+        lambda rank, reduce: within_rank(x[rank::3], y[rank::3], geometry, reduce=reduce), 3
+    ):
+        assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
+def test_two_means_are_a_simplex_whatever_they_are() -> None:
+    x, y = cloud(torch.randn(2, 7, dtype=torch.float64), 30, 0.5)
+    found = simplex(class_geometry(x, y, unbiased=True))
+    for name in ("equinorm", "equiangular", "coherence", "etf_distance"):
+        assert float(getattr(found, name)) == pytest.approx(0, abs=1e-9)

@@ -135,3 +135,15 @@ def test_what_cannot_be_measured_is_nan_with_the_reason(
 ) -> None:
     run, _ = fit(Classifier(), tmp_path, instrument)
     assert any(reason in note for note in run.records[-1].notes)
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+    from tests.instruments.test_sensitivity import fit as fit_again
+
+    metrics = [OutOfDistribution(["3"]), "simplex"]
+    one, _, _ = fit_again(tmp_path / "one", *metrics, steps=1)
+    two, _, _ = fit_again(tmp_path / "two", *metrics, steps=1, devices=2, strategy="ddp_fork")
+    a, b = (run.records[0].scalars for run in (one, two))
+    keys = [key for key in a if "/ood/" in key or "nc1" in key]
+    assert len(keys) >= 7
+    assert {k: b[k] for k in keys} == pytest.approx({k: a[k] for k in keys}, rel=1e-5)
