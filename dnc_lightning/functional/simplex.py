@@ -37,7 +37,9 @@ class Simplex:
     equiangular: Tensor  # standard deviation of the cosines: 0 at collapse
     coherence: Tensor  # mean |cos + 1 / (K - 1)|: 0 at collapse
     etf_distance: Tensor  # of the Gram matrices, each of norm 1, in [0, sqrt 2)
-    log_energy: Tensor  # GNC2: mean log of 1 / distance of directions, less that of the ETF
+    # GNC2: mean log of 1 / distance of directions, less that of the ETF; pairs whose directions are
+    # not told apart are left out, and it is nan if these are more than half
+    log_energy: Tensor
     log_energy_spread: Tensor  # standard deviation of it over pairs
     told: Tensor  # means that are told from the centre
 
@@ -77,12 +79,14 @@ def simplex(geometry: ClassGeometry) -> Simplex:
     norm = gram.diagonal().clamp(min=0).sqrt()
     told = gram.diagonal() > _noise(geometry)
     cosine = (gram / torch.outer(norm, norm))[told][:, told]
-    if 2 * int(told.sum()) < k:
+    if int(told.sum()) < max(2, k / 2):
         cosine = torch.full_like(gram, math.nan)
     off = cosine[~torch.eye(len(cosine), dtype=torch.bool, device=gram.device)]
     frame = (torch.eye(k).to(gram) - 1 / k) / math.sqrt(k - 1)
-    apart2 = (2 - 2 * off).clamp(min=0)
-    energy = -apart2.log() / 2
+    apart2 = 2 - 2 * off
+    energy = -apart2[apart2 > 0].log() / 2  # unbiased, two directions may be nearer than one is
+    if 2 * len(energy) < len(apart2):
+        energy = torch.full_like(off, math.nan)
     return Simplex(
         within_share=within / (within + total),
         equinorm=norm.std(correction=0) / norm.mean(),

@@ -18,7 +18,7 @@ from recipes.base import Recipe
 from recipes.cli import main
 
 CONFIGS = sorted((Path(__file__).parents[2] / "recipes" / "configs").glob("*.yaml"))
-SETS = ("factors", "fashion", "cifar10", "mini_imagenet")
+SETS = ("factors", "fashion", "cifar10", "mini_imagenet", "terminal", "pairs", "python")
 
 pytestmark = [
     # Lightning's command line calls a method that jsonargparse 4.49 deprecated.
@@ -28,9 +28,15 @@ pytestmark = [
 ]
 
 
+def module_of(config: Path) -> str:
+    """A configuration is named by its module, and by its data last."""
+    return next(path.stem for path in config.parents[1].glob("*.py")
+                if config.stem.startswith(f"{path.stem}_"))  # fmt: skip
+
+
 def recipe(config: Path) -> type[Recipe]:
     """The module class of a configuration, whose file name begins with its module's."""
-    module = importlib.import_module(f"recipes.{config.stem.split('_')[0]}")
+    module = importlib.import_module(f"recipes.{module_of(config)}")
     return next(
         value
         for value in vars(module).values()
@@ -84,6 +90,12 @@ def overrides(tmp_path: Path, fashion_folder: Path, monkeypatch: pytest.MonkeyPa
             return ["--data.num_images=192", "--data.num_probe_images=192"]
         if data == "fashion":
             return [f"--data.data_dir={fashion_folder}", "--data.num_images=60"]
+        if data == "terminal":
+            return [f"--data.data_dir={fashion_folder}", "--data.per_class=4"]
+        if data == "pairs":
+            return ["--data.modulus=7", "--model.modulus=7"]
+        if data == "python":
+            return ["--data.megabytes=0.01", "--data.context=8"]
         if data == "cifar10":
             return [f"--data.data_dir={small_cifar(tmp_path)}", "--data.num_workers=0"]
         return [f"--data.name={small_hub_folder(tmp_path)}", "--data.num_workers=0"]
@@ -97,7 +109,9 @@ def test_one_step_of_every_configuration(config, overrides, tmp_path):
     data = next(name for name in SETS if config.stem.endswith(name))
     large = data == "mini_imagenet"
     arguments = ["fit", f"--config={config}", *overrides(data), "--trainer.max_steps=1"]
-    arguments += [f"--data.batch_size={2 if large else 8}", "--data.probe_per_class=2"]
+    arguments += [f"--data.batch_size={2 if large else 8}"]
+    few = {"pairs": [], "python": ["--data.probe_per_class=4"]}
+    arguments += few.get(data, ["--data.probe_per_class=2"])
     arguments += ["--probe.shots=[1]", "--trainer.accelerator=cpu", "--trainer.devices=1"]
     arguments += ["--trainer.num_nodes=1", "--trainer.strategy=auto", "--trainer.precision=32"]
     arguments += ["--trainer.logger=false", f"--trainer.default_root_dir={tmp_path / 'run'}"]
@@ -119,7 +133,7 @@ def test_one_step_of_every_configuration(config, overrides, tmp_path):
 def test_the_head_says_command_cost_and_expectation(config):
     head = [line for line in config.read_text().splitlines() if line.startswith("#")]
     text = "\n".join(head)
-    module = config.stem.split("_")[0]
+    module = module_of(config)
     assert f"python -m recipes.{module} fit --config recipes/configs/{config.name}" in text
     assert "# Cost" in text
     assert "# Expected" in text
