@@ -117,7 +117,10 @@ def ncti(features: Tensor, labels: Tensor, num_classes: int | None = None) -> Nc
         means = hot.T @ x / counts[:, None]
         within = x - means[labels.long()]
         values, axes = torch.linalg.eigh(within.T @ within / len(x))
-        kept = values > values.max() * len(x) * torch.finfo(values.dtype).eps if r else values > 0
+        eps = torch.finfo(values.dtype).eps
+        kept = values > values.max() * len(x) * eps if r else values > 0
+        if r:  # what is left of samples on their means is of the size of rounding
+            kept &= values > (16 * eps * found.values[0]).square() / len(x)
         if not bool(kept.any()):
             nan = x.new_tensor(torch.nan)
             return Ncti(nan, nan, nan)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -29,6 +29,7 @@ def fit(folder: Path, *metrics: Any, module: Any = None, steps: int = 60, **opti
     transform = options.pop("transform", None)
     probe = ProbeSet(images(), per_class=60, transform=transform)
     watch = [ProbeCallback(probe, metrics=list(metrics), normalize=normalize)] if metrics else []
+    watch += [options.pop("keep")] if "keep" in options else []
     trainer = Trainer(
         max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
@@ -84,6 +85,25 @@ def test_training_stays_bitwise_what_it_was(tmp_path: Path) -> None:
         assert torch.equal(one, two), name
         assert one.requires_grad == two.requires_grad
         assert one.grad is None or torch.equal(one.grad, two.grad)
+
+
+class Keep(Callback):
+    """Writes the weights at the end, for those that a child process trained."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            torch.save(pl_module.state_dict(), self.path)
+
+
+def test_training_on_two_ranks_stays_bitwise_what_it_was(tmp_path: Path) -> None:
+    for name, metrics in (("plain", []), ("probed", [Robustness(steps=2), Complexity()])):
+        keep = Keep(tmp_path / f"{name}.pt")
+        fit(tmp_path / name, *metrics, steps=12, devices=2, strategy="ddp_fork", keep=keep)
+    plain, probed = (torch.load(tmp_path / f"{name}.pt") for name in ("plain", "probed"))
+    assert all(torch.equal(plain[key], probed[key]) for key in plain)
 
 
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from recipes.base import Recipe
 from recipes.cli import main
 from recipes.demo import CONFIG, places
 from recipes.simclr import SimCLR
+from tests.recipes.test_configs import module_of
 
 # Lightning's command line calls a method that jsonargparse 4.49 deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,7 +27,7 @@ CONFIGS = sorted(CONFIG.parent.glob("*.yaml"))
 
 def recipe_of(config: Path) -> type[Recipe]:
     """The recipe whose module the name of a configuration begins with."""
-    module = import_module(f"recipes.{config.stem.split('_')[0]}")
+    module = import_module(f"recipes.{module_of(config)}")
     (recipe,) = (
         value
         for value in vars(module).values()
