@@ -19,8 +19,9 @@ from dnc_lightning.functional.unbiased import RESOLUTION
 BLOCK = 2**23
 """Numbers of a block of samples that are held at once, in float64."""
 
-THIN = 1e-6
-"""Share of the variance on the means below which float32 leaves less than four digits of it."""
+THIN = 1e-5
+"""Share of the features' squared lengths on the means, within classes, below which float32 leaves
+less than four digits of it."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,8 @@ def nc1(
         weight = 1 / (k * geometry.count.to(double).clamp(min=1))
         kind = features.dtype if features.dtype.itemsize >= 4 else torch.float32
         value = _mean_square(features, labels, mean, onto, weight, kind, reduce)
-        # What float32 leaves of it where nearly all variance is off the means.
-        noise = THIN * onto.square().sum() * geometry.variance.mean() / len(onto)
-        if kind != double and bool(value < noise):
+        length2 = (geometry.variance.to(mean) + mean.square().sum(1)).mean()
+        if kind != double and bool(value < THIN * length2 * onto.square().sum()):
             value = _mean_square(features, labels, mean, onto, weight, double, reduce)
     return value
 
@@ -194,15 +194,13 @@ def _mean_square(
     reduce: Reduce | None,
 ) -> Tensor:
     """Weighted sum over all shards of |onto (x - mean)|^2, the product computed in `dtype`."""
-    near = mean.to(dtype)
     size = onto.abs().max()  # on the scale of 1, which float32 holds
-    unit = onto / size
-    rest = ((near - mean) @ unit.T).to(dtype)  # what rounding the means leaves, [K, rank]
-    turn = unit.to(dtype).T
+    turn = (onto / size).to(dtype).T
+    own = mean.to(dtype) @ turn  # [K, rank]
     value = weight.new_zeros(())
     rows = max(1, BLOCK // (len(onto) + features.shape[1]))
     for x, y in zip(torch.split(features, rows), torch.split(labels, rows), strict=True):
-        along = torch.addmm(rest[y], x.to(dtype) - near[y], turn)
+        along = torch.addmm(own[y], x.to(dtype), turn, beta=-1)
         value += along.square_().sum(1).to(weight) @ weight[y]
     found: Tensor = (value if reduce is None else reduce(value)) * size.square()
     return found

@@ -83,11 +83,15 @@ def test_geometry_against_one_product(
     assert value <= limit
 
 
+@pytest.mark.parametrize(("n", "limit"), [(50, 2.0), (200, 1.0)])
 def test_simplex_against_a_tenth_of_the_geometry_and_one_product(
-    ratio: Callable[..., float],
+    n: int, limit: float, ratio: Callable[..., float]
 ) -> None:
-    """Ten times NC1 and NC2 of 100 classes over one geometry and ten products N x D x K."""
-    features, labels, centres = data(100, 50, 768)
+    """Ten times NC1 and NC2 of 100 classes over one geometry and ten products N x D x K.
+
+    What does not grow with the samples, eigenvalues of 100 x 100 and the like, shows with few.
+    """
+    features, labels, centres = data(100, n, 768)
     ready = class_geometry(features, labels)
 
     def block() -> None:
@@ -100,7 +104,7 @@ def test_simplex_against_a_tenth_of_the_geometry_and_one_product(
         for _ in range(10):
             features @ centres.T
 
-    assert ratio(block, baseline, rounds=5) <= 1
+    assert ratio(block, baseline, rounds=9) <= limit
 
 
 CPU = Runtime(torch.device("cpu"), nullcontext, lambda images: images, Processes(), True)
