@@ -92,13 +92,14 @@ class Robustness:
         passes = bench.passes
         if isinstance(passes, str):
             return Found(notes=[f"Robustness is nan: {passes}."])
-        means = bench.geometry.mean.float()
+        centre = bench.geometry.mean.mean(0)  # around it, an offset costs float32 no digits
+        means = (bench.geometry.mean - centre).float()
         k = len(means)
         leaps = torch.zeros(3, k, k, dtype=torch.float64)  # attacked, noise, clean
         sums = torch.zeros(k, means.shape[1], dtype=torch.float64)
         generator, begin = torch.Generator().manual_seed(self.seed), 0
         with passes.open():
-            encode = _measured(passes, bench)
+            encode = _measured(passes, bench, centre.float())
             for images in passes.batches():
                 labels = bench.labels[begin : begin + len(images)].to(images.device)
                 begin += len(images)
@@ -112,7 +113,7 @@ class Robustness:
                 noisy = noisy if low is None else noisy.clamp(low, high)
                 for place, changed in enumerate((worst, noisy, images)):
                     with torch.no_grad():
-                        found = encode(changed).float()
+                        found = encode(changed)
                     near = torch.cdist(found, means).argmin(1)
                     pairs = (labels * k + near).cpu()
                     leaps[place] += torch.bincount(pairs, minlength=k * k).view(k, k)
@@ -128,11 +129,8 @@ class Robustness:
         count = leaps[0].sum(1)
         share = leaps / count[:, None]
         wrong = 1 - torch.diagonal(leaps, dim1=1, dim2=2).sum(1) / count.sum()
-        clean = bench.geometry.mean
-        centre = clean.mean(0)
-        cosine = torch.nn.functional.cosine_similarity(
-            sums / count[:, None] - centre, clean - centre
-        )
+        clean = bench.geometry.mean - bench.geometry.mean.mean(0)
+        cosine = torch.nn.functional.cosine_similarity(sums / count[:, None], clean)
         scalars: dict[str, Tensor | float] = {
             "robust/error": wrong[0],
             "robust/error_noise": wrong[1],
@@ -159,10 +157,14 @@ class Robustness:
         return 0.0, 1.0
 
 
-def _measured(passes: Passes, bench: Bench) -> Encode:
-    if not bench.settings.normalize:
-        return passes.encode
-    return lambda images: unit_rows(passes.encode(images))
+def _measured(passes: Passes, bench: Bench, centre: Tensor) -> Encode:
+    """Features as they are measured, around the centre of the class means."""
+
+    def encode(images: Tensor) -> Tensor:
+        features = passes.encode(images)
+        return (unit_rows(features) if bench.settings.normalize else features).float() - centre
+
+    return encode
 
 
 INSTRUMENT = Robustness()

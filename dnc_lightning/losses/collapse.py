@@ -111,7 +111,7 @@ def directional_cdnv_of_batch(features: Tensor, labels: Tensor, min_samples: int
     x, y, n = features[rows], place[index[rows]], count[kept].to(features)
     k = int(kept.sum())
     mean = x.new_zeros(k, x.shape[1]).index_add(0, y, x) / n[:, None]
-    along = (x - mean[y]) @ mean.T  # [N, K]
+    along = (x - mean[y]) @ (mean - mean.mean(0)).T  # [N, K]; an offset would cost digits
     along = along.gather(1, y[:, None]) - along  # of each residual on delta_ij
     variance = x.new_zeros(k, k).index_add(0, y, along.square()) / n[:, None]
     distance2 = (mean[:, None] - mean).square().sum(2)

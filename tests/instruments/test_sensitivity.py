@@ -167,3 +167,25 @@ def test_arguments_are_checked(options: dict[str, Any]) -> None:
 def test_between_the_ends_nothing_is_run(tmp_path: Path) -> None:
     run, _, _ = fit(tmp_path, Robustness(steps=1), Complexity())
     assert not any("robust" in key or "complexity" in key for key in run.records[1].scalars)
+
+
+class Offset(Classifier):
+    """The same network, its features far from 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone.append(Shift())
+
+
+class Shift(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features + 3000
+
+
+def test_an_offset_of_the_features_changes_nothing(tmp_path: Path) -> None:
+    near, _, _ = fit(tmp_path / "a", Robustness(eps=0.1, steps=3), steps=1)
+    torch.manual_seed(0)
+    far, _, _ = fit(tmp_path / "b", Robustness(eps=0.1, steps=3), steps=1, module=Offset())
+    for name in ROBUST:
+        a, b = (run.records[0].scalars[f"probe/label/robust/{name}"] for run in (near, far))
+        assert b == pytest.approx(a, abs=0.02)

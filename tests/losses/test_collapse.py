@@ -113,6 +113,13 @@ def test_half_precision_is_cast_up() -> None:
         assert float(value) == pytest.approx(float(DirectionalCollapseLoss()(x, y)), rel=close)
 
 
+def test_an_offset_costs_no_digits() -> None:
+    x, y = batch()
+    near = DirectionalCollapseLoss("mean")(x, y)
+    far = DirectionalCollapseLoss("mean")((x + 1000).float(), y)
+    assert float(far) == pytest.approx(float(near), rel=2e-3)
+
+
 def test_descent_shrinks_the_axes_and_leaves_the_rest() -> None:
     x, y = batch(3, 6)
     x = x.clone().requires_grad_()
