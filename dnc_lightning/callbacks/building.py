@@ -33,7 +33,7 @@ def build_engine(callback: RunState, trainer: Trainer, pl_module: LightningModul
             lambda: ProbeEngine.build(
                 callback.probe,
                 pl_module,
-                encoder=callback.encoder or getattr(callback.probe, "encoder", None),
+                encoder=callback.encoder,
                 pooling=callback.pooling,
                 instruments=find_instruments(callback.metrics),
                 settings=Settings(callback.normalize, tuple(callback.shots), callback.ways),

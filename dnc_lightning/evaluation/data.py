@@ -41,14 +41,8 @@ def load_probe(
     if isinstance(found, ProbeSet):
         if per_class is None and labels is None and seed == found.seed:
             return found
-        return ProbeSet(
-            found.dataset,
-            found.per_class if per_class is None else per_class,
-            found.labels if labels is None else labels,
-            found.transform,
-            seed,
-            hierarchy=found.hierarchy,
-        )
+        own = found.labels if labels is None else labels
+        return found.rechosen(found.per_class if per_class is None else per_class, own, seed)
     if isinstance(found, LightningDataModule):
         raise ValueError(f"{spec} has no probe_set. Name a function that returns its data set.")
     return ProbeSet(found, 100 if per_class is None else per_class, labels, seed=seed)

@@ -86,7 +86,7 @@ class ProbeEngine:
                 ambiguous layout; images that do not stack; an instrument of another task.
         """
         check_tasks(instruments, probe.tasks)
-        lookup = find_encoders(module, encoder)
+        lookup = find_encoders(module, encoder or getattr(probe, "encoder", None))
         device, processes = runtime.device, runtime.processes
         embedder = Embedder(module, (), device, runtime.precision, runtime.convert, preprocess)
         trial = read_trial(probe, TRIAL_IMAGES)

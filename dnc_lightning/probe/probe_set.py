@@ -156,6 +156,14 @@ class ProbeSet:
         other.transform = transform
         return other
 
+    def rechosen(self, per_class: int, labels: Any, seed: int) -> ProbeSet:
+        """Of the same data set as many samples as these arguments choose; all else is as here."""
+        other = self._alike()
+        other.per_class, other.labels, other.seed, other._left_out = per_class, labels, seed, []
+        for name in ("indices", "tasks", "_source", "_all_tasks"):
+            vars(other).pop(name, None)
+        return other
+
     def halves(self) -> tuple[ProbeSet, ProbeSet]:
         """Two probe sets without a sample in common, each with half of every class.
 

@@ -52,3 +52,16 @@ def test_float64_is_kept_where_it_says_more() -> None:
 def test_what_is_no_target_is_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ProbeSet(DATA, per_class=4, targets=given)
+
+
+def test_another_choice_keeps_targets_and_everything_else() -> None:
+    values = torch.arange(20.0)
+    probe = ProbeSet(DATA, per_class=4, targets={"age": values}, num_workers=0, on_error="skip")
+    before = probe.indices.clone()
+    other = probe.rechosen(3, None, 7)
+    assert len(other) == 6
+    assert torch.equal(other.targets["age"][:, 0], values[other.indices])
+    assert (other.num_workers, other.on_error, other.seed) == (0, "skip", 7)
+    assert torch.equal(probe.indices, before)
+    named = probe.rechosen(2, {"half": torch.arange(20) // 10}, 0)
+    assert list(named.tasks) == ["half"]

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from dnc_lightning import ProbeCallback, read_run
+from dnc_lightning import ProbeCallback, evaluate, read_run
 from dnc_lightning.functional import cdnv, class_geometry, pair_mean
 from dnc_lightning.probe import TokenProbe, next_token_features
 
@@ -162,3 +162,25 @@ def test_integers_stay_integers_in_half_precision(tmp_path: Path) -> None:
 def test_what_is_no_text_is_refused(tokens: Any, options: dict[str, int], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TokenProbe(tokens, **options)
+
+
+def test_fewer_contexts_of_the_same_text_are_contexts_too() -> None:
+    probe = TokenProbe(text(), per_class=20, context=8)
+    other = probe.rechosen(5, probe.labels, 0)
+    assert len(other) == 5 * len(other.tasks["next_token"].classes)
+    assert other.image(0).shape == (8,)
+    assert other.encoder is next_token_features
+
+
+def test_a_frozen_language_model_is_evaluated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, probe = Language(), TokenProbe(text(seed=1), per_class=10, context=12)
+    options = {"metrics": ["collapse"], "accelerator": "cpu", "page": False}
+    (run,) = evaluate(module, probe, out=tmp_path, **options).runs.values()
+    ids = torch.stack([probe.image(i) for i in range(len(probe))])
+    with torch.no_grad():
+        geometry = class_geometry(
+            next_token_features(module.eval(), ids), probe.tasks["next_token"].labels
+        )
+    expected = float(pair_mean(cdnv(geometry)))
+    assert run.records[-1].scalars["probe/next_token/cdnv"] == pytest.approx(expected, rel=1e-4)
