@@ -26,6 +26,7 @@ from dnc_lightning.reporting.page.tiles import labels_words
 from dnc_lightning.reporting.read.alarm import ALARM, alarm_words
 from dnc_lightning.reporting.read.facts import remarks
 from dnc_lightning.reporting.read.findings import findings
+from dnc_lightning.reporting.read.layers import layers_within
 from dnc_lightning.reporting.read.series import Further, further
 from dnc_lightning.reporting.read.views import duration, views
 from dnc_lightning.reporting.words import (
@@ -73,8 +74,11 @@ def print_run(run: Run, name: str | None = None, file: IO[str] | None = None) ->
         console.print(table_of(_rows(rows, once)))
         for line in (*_labels_needed(rows), *_across(run)):
             console.print(f"  {escape(line)}")
-        if others := further(run):
+        within = layers_within(run)
+        if others := [one for one in further(run) if one.place.encoder not in within]:
             console.print(table_of(_further_rows(others, once)))
+        if within:
+            console.print(f"  {len(within)} layers are measured too: the page draws them.")
     found = remarks(run.records, "warnings")
     cautions = [f"{r.text} ({r.when})" for r in found if not r.text.startswith(ALARM)]
     for text in [*findings(run), *cautions, *run.problems]:

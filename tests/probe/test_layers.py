@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from dnc_lightning import ProbeCallback, ProbeSet, evaluate
 from dnc_lightning.functional import cdnv, class_geometry, directional_cdnv, pair_mean
 from dnc_lightning.reporting.html import page
-from dnc_lightning.reporting.read.layers import effective_depth, law_of, profiles
+from dnc_lightning.reporting.read.layers import effective_depth, law_of, layers_within, profiles
+from dnc_lightning.reporting.terminal import print_run
 from tests.callbacks.fits import fit, records
 from tests.callbacks.modules import BackboneModule, Clean
 
@@ -165,6 +167,11 @@ def test_nc1_by_layer_is_on_the_page_where_it_was_measured(tmp_path: Path) -> No
     assert len(profile.nc1) == 3
     assert all(math.isfinite(value) for value in profile.nc1)
     html = page(run, finished=True)
+    assert layers_within(run) == set(run.header["encoders"]) - set(run.header["profiles"])
+    out = io.StringIO()
+    print_run(run, file=out)
+    assert out.getvalue().count("NC2, equinorm") == 1  # of the output
+    assert f"{len(layers_within(run))} layers are measured too" in out.getvalue()
     assert "NC1 by layer" in html
     assert "A layer divides it by" in html
 

@@ -74,6 +74,13 @@ def effective_depth(errors: Sequence[float]) -> int | None:
     return next(place for place, error in known if error <= least + SLACK)
 
 
+def layers_within(run: Run) -> set[str]:
+    """Names of the layers of encoders whose output is probed too."""
+    found = run.header.get("profiles") or {}
+    inner = {layer for root, layers in found.items() if root in layers for layer in layers}
+    return inner - set(found)
+
+
 def profiles(run: Run) -> Iterator[Profile]:
     """Yield every encoder whose layers were all probed, task by task."""
     if not run.records:
