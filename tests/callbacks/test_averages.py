@@ -74,6 +74,7 @@ def probed(
     return callback, trained, module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AVERAGERS)
 @pytest.mark.parametrize("kind", [BackboneModule, WithoutBatchNorm])
 def test_two_curves_in_any_order(name: str, kind: type[BackboneModule], tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def timed(callbacks: list[Any]) -> list[float]:
     return spent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "count"),
     [(0.001, 600), (0.01, 150), pytest.param(0.1, 60, marks=pytest.mark.slow)],
@@ -149,6 +150,7 @@ def test_the_overhead_is_what_a_clock_outside_measures(
     assert records(callback)[-1].scalars["probe/overhead"] == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.slow
 def test_two_probes_count_their_own(tmp_path: Path) -> None:
     both = [probe(name="a"), ProbeCallback(probe().probe, name="b", every_n_train_steps=1)]
     spent = timed([*both, report := HtmlReport()])

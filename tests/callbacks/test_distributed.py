@@ -238,6 +238,7 @@ class Standardised(Two):
         return super().training_step([self.standardise(batch[0]), batch[1]], index)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:probe. Training gives the encoder")  # known at step 0 only
 def test_what_preprocess_uses_is_of_rank_zero_too(tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -210,6 +210,7 @@ def late_on_rank_one(module: Any, images: torch.Tensor) -> torch.Tensor:
     return features
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:probe. The processes have lost each other")
 def test_a_rank_that_does_not_come_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -184,6 +184,7 @@ def test_a_worker_that_is_killed_is_done_without(
     assert active_children() == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_done_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(image: Tensor, index: int) -> Tensor:
         if index == 17 and parent_process() is not None:
