@@ -113,16 +113,28 @@ def correlations_of(angles: Array) -> Array:
 
 
 def joint_minimum(mean: Array, cov: Array) -> float:
-    """The least value of the joint certificate for K <= 3 rivals, by grids that shrink."""
+    """The least value of the joint certificate for K <= 3 rivals, by grids that shrink.
+
+    From the best places of a first grid, as there may be several valleys.
+    """
     count = {1: 0, 2: 1, 3: 3}[len(mean)]
-    centre, width = np.full(count, np.pi / 2), np.pi / 2
-    steps = np.array(list(product(np.linspace(-1, 1, 7), repeat=count))).reshape(7**count, count)
-    best = np.inf
-    for _ in range(22):
+
+    def grid(points: int) -> Array:
+        along = np.linspace(-1, 1, points)
+        return np.array(list(product(along, repeat=count))).reshape(points**count, count)
+
+    def tried(centre: Array, width: float, steps: Array) -> tuple[Array, Array]:
         angles = np.clip(centre + width * steps, 1e-3, np.pi - 1e-3)
-        values = quadratic_bound(mean, cov, correlations_of(angles))
-        best = min(best, float(values.min()))
-        centre, width = angles[values.argmin()], width * 0.65
+        return angles, quadratic_bound(mean, cov, correlations_of(angles))
+
+    every, first = tried(np.full(count, np.pi / 2), np.pi / 2, grid(15))
+    best, steps = np.inf, grid(7)
+    for start in every[first.argsort()[:4]]:
+        centre, width = start, np.pi / 8
+        for _ in range(20):
+            angles, values = tried(centre, width, steps)
+            best = min(best, float(values.min()))
+            centre, width = angles[values.argmin()], width * 0.65
     return best
 
 
