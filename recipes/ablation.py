@@ -6,13 +6,12 @@ says so. Finished runs are not repeated.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 
 from recipes.ablation_page import Trained, write_page
 from recipes.reproduce import Job, run_all
+from recipes.study import study_parser
 
 SHARE = 0.01
 """Of the training images, whose labels the semi-supervised variant sees."""
@@ -61,15 +60,8 @@ def _classifier(data: str, seen: str, head: str) -> tuple[str, ...]:
 
 def main() -> None:
     """Parse the command line, run, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--max-steps", type=int, help=f"steps of every run (default: {STEPS})")
+    parser = study_parser(__doc__.splitlines()[0], "ablation")
     parser.add_argument("--seeds", type=int, default=2, help="runs of every variant (default 2)")
-    parser.add_argument(
-        "--page-only", action="store_true", help="write the page from what is there"
-    )
     options = parser.parse_args()
     jobs = study_jobs(options.runs, options.seeds, options.max_steps)
     if not options.page_only:

@@ -5,14 +5,13 @@ Run `make targets`. Finished runs are not repeated.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 
 from recipes.data.places import COLUMNS
 from recipes.other_page import write_page
 from recipes.reproduce import Job, run_all
+from recipes.study import study_parser
 
 STILL = ("--model.views.min_scale=1.0", "--model.views.flip=0.0")
 """A view that is the image: a crop would move what is asked for."""
@@ -56,14 +55,7 @@ def study_jobs(root: Path, max_steps: int | None = None) -> list[Job]:
 
 def main() -> None:
     """Parse the command line, run, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/targets"))
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
-    parser.add_argument(
-        "--page-only", action="store_true", help="write the page from what is there"
-    )
+    parser = study_parser(__doc__.splitlines()[0], "targets")
     options = parser.parse_args()
     jobs = study_jobs(options.runs, options.max_steps)
     if not options.page_only:

@@ -7,7 +7,6 @@ goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from dnc_lightning.records.store import Record, Run, read_run
 from recipes.outcome import METHODS, Outcome
 from recipes.reproduction_page import SETS, check_recipes, write_page
+from recipes.study import study_parser
 
 CONFIGS = Path(__file__).parent / "configs"
 REPEATED = ("simclr", "vicreg")
@@ -149,14 +149,7 @@ def _show(progress: Progress, bar: TaskID, job: Job) -> int:
 
 def main() -> None:
     """Parse the command line, run, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"))
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--page-only", action="store_true", help="write the page from what is there"
-    )
-    parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
+    parser = study_parser(__doc__.splitlines()[0], "reproduction")
     parser.add_argument(
         "--seeds", type=int, default=2, help=f"runs of {', '.join(REPEATED)} on Factors (default 2)"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recipes.outcome import METHODS, Outcome
 from recipes.reproduction_pictures import draw_angles, draw_collapse
+from recipes.tables import fell, table
 
 SETS = {"factors": "Factors", "fashion": "Fashion-MNIST"}
 SHOTS = (5, 50)
@@ -43,10 +44,10 @@ def check_recipes(methods: Iterable[str]) -> None:
     """
     wanted = set(methods)
     tables = {"METHODS in recipes/outcome.py": METHODS, "AIM in recipes/reproduction_page.py": AIM}
-    for table, known in tables.items():
+    for place, known in tables.items():
         if missing := sorted(wanted - set(known)):
             raise ValueError(
-                f"no entry for the recipe {', '.join(map(repr, missing))} in {table}, which has "
+                f"no entry for the recipe {', '.join(map(repr, missing))} in {place}, which has "
                 f"{', '.join(known)}. Add one."
             )
 
@@ -114,15 +115,6 @@ def _cost(outcomes: Sequence[Outcome]) -> str:
     return f"All runs together took {seconds / 60:.0f} minutes, each on one CPU core."
 
 
-def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
-
-
-def _fell(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3g} → {ends[1]:.3g}"
-
-
 def _factor(ends: tuple[float, float]) -> str:
     return f"{ends[0] / ends[1]:.1f}x"
 
@@ -134,12 +126,12 @@ def _summary(outcomes: Sequence[Outcome]) -> list[str]:
         return [
             METHODS[outcome.method],
             f"{last.step} ({last.time:.0f} s)",
-            *(_fell(cdnv), _factor(cdnv), _fell(directional), _factor(directional)),
+            *(fell(*cdnv), _factor(cdnv), fell(*directional), _factor(directional)),
             f"**{outcome.ratio_of_falls:.1f}**",
         ]
 
     head = ["method", "steps", "CDNV", "fell", "directional CDNV", "fell", "ratio of falls"]
-    return _table(head, map(row, outcomes))
+    return table(head, map(row, outcomes))
 
 
 def _verdicts(outcomes: Sequence[Outcome]) -> list[str]:
@@ -174,7 +166,7 @@ def _baseline(outcome: Outcome) -> str:
     )
     others = [task for task in outcome.tasks if task != own]
     lost = [
-        f"{task} {_fell(outcome.ends(f'{task}/few_shot_error/{SHOTS[-1]}'))}" for task in others
+        f"{task} {fell(*outcome.ends(f'{task}/few_shot_error/{SHOTS[-1]}'))}" for task in others
     ]
     if lost:
         text += f" What it did not see: error at m = {SHOTS[-1]} of {', '.join(lost)}."
@@ -184,7 +176,7 @@ def _baseline(outcome: Outcome) -> str:
 def _errors(outcomes: Sequence[Outcome]) -> list[str]:
     def row(outcome: Outcome) -> list[str]:
         cells = [
-            _fell(outcome.mean(f"{key}/{m}"))
+            fell(*outcome.mean(f"{key}/{m}"))
             for m in SHOTS
             for key in ("few_shot_error", "certificate")
         ]
@@ -193,7 +185,7 @@ def _errors(outcomes: Sequence[Outcome]) -> list[str]:
     head = ["method"]
     for m in SHOTS:
         head += [f"measured error, m = {m}", f"certificate, m = {m}"]
-    return _table(head, map(row, outcomes))
+    return table(head, map(row, outcomes))
 
 
 def _by_task(outcomes: Sequence[Outcome]) -> list[str]:
@@ -206,19 +198,19 @@ def _by_task(outcomes: Sequence[Outcome]) -> list[str]:
                 yield [
                     METHODS[outcome.method],
                     task,
-                    *(_fell(cdnv), _fell(directional), f"{ratio:.1f}"),
-                    *(_fell(outcome.ends(f"{task}/few_shot_error/{m}")) for m in SHOTS),
+                    *(fell(*cdnv), fell(*directional), f"{ratio:.1f}"),
+                    *(fell(*outcome.ends(f"{task}/few_shot_error/{m}")) for m in SHOTS),
                 ]
 
     head = ["method", "task", "CDNV", "directional CDNV", "ratio of falls"]
-    return _table(head + [f"error, m = {m}" for m in SHOTS], rows())
+    return table(head + [f"error, m = {m}" for m in SHOTS], rows())
 
 
 def _bounds(outcomes: Sequence[Outcome]) -> list[str]:
     """Set every bound beside the measured error, for one method."""
     found = [outcome for outcome in outcomes if outcome.method == BOUNDED]
     rows = [
-        [task, str(m), *(_fell(outcome.ends(f"{task}/{key}/{m}")) for key in BOUNDS)]
+        [task, str(m), *(fell(*outcome.ends(f"{task}/{key}/{m}")) for key in BOUNDS)]
         for outcome in found
         for task in outcome.tasks
         for m in SHOTS
@@ -230,7 +222,7 @@ def _bounds(outcomes: Sequence[Outcome]) -> list[str]:
         "what bounds it. *Certificate* and *joint* are this project's ([theory](theory.md)), "
         "*Theorem 4.1* is the paper's, *2025* its predecessor's. Values above 1 say nothing."
     )
-    return [text, "", *_table(["task", "m", *BOUNDS.values()], iter(rows)), ""]
+    return [text, "", *table(["task", "m", *BOUNDS.values()], iter(rows)), ""]
 
 
 def _seeds(outcomes: Sequence[Outcome]) -> list[str]:
@@ -242,7 +234,7 @@ def _seeds(outcomes: Sequence[Outcome]) -> list[str]:
             str(outcome.seed),
             f"{outcome.ratio_of_falls:.1f}",
             *(f"{outcome.mean_cosine[1]:.3f}", f"{outcome.mean_cosine[1] / outcome.floor:.2f}"),
-            *(_fell(outcome.mean(f"few_shot_error/{m}")) for m in SHOTS),
+            *(fell(*outcome.mean(f"few_shot_error/{m}")) for m in SHOTS),
         ]
         for outcome in outcomes
         if outcome.method in repeated
@@ -252,7 +244,7 @@ def _seeds(outcomes: Sequence[Outcome]) -> list[str]:
     text = "The same with other seeds of weights, order and views; the tables show seed 0."
     head = ["method", "seed", "ratio of falls", "mean \\|cos\\|", "over the floor"]
     head += [f"error, m = {m}" for m in SHOTS]
-    return [text, "", *_table(head, iter(rows)), ""]
+    return [text, "", *table(head, iter(rows)), ""]
 
 
 def _orthogonality(outcomes: Sequence[Outcome]) -> list[str]:
@@ -260,11 +252,11 @@ def _orthogonality(outcomes: Sequence[Outcome]) -> list[str]:
         mean = outcome.mean_cosine
         return [
             METHODS[outcome.method],
-            _fell(mean),
+            fell(*mean),
             f"{outcome.floor:.3f}",
             f"{mean[1] / outcome.floor:.2f}",
             *(
-                f"{_fell(ends)} (bound {outcome.ends(f'orthogonality/{pair}/bound')[1]:.2f})"
+                f"{fell(*ends)} (bound {outcome.ends(f'orthogonality/{pair}/bound')[1]:.2f})"
                 for pair, ends in outcome.cosines.items()
             ),
         ]
@@ -277,4 +269,4 @@ def _orthogonality(outcomes: Sequence[Outcome]) -> list[str]:
         "Mean |cos| between the decision axes of two tasks; the bound is that on it at the last "
         "probe, the floor that of random directions."
     )
-    return [text, "", *_table(head, map(row, shown))]
+    return [text, "", *table(head, map(row, shown))]

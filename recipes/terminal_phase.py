@@ -6,14 +6,13 @@ each in a process and on a core of its own. Finished runs are not repeated.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.data.fashion_studies import Profile, sizes
 from recipes.reproduce import Job, run_all
+from recipes.study import study_parser
 from recipes.terminal_page import write_page
 
 
@@ -84,14 +83,7 @@ def _imbalanced(how: Imbalanced) -> list[str]:
 
 def main() -> None:
     """Parse the command line, run, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/terminal"))
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--max-steps", type=int, help="steps of every run (default: as configured)")
-    parser.add_argument(
-        "--page-only", action="store_true", help="write the page from what is there"
-    )
+    parser = study_parser(__doc__.splitlines()[0], "terminal")
     options = parser.parse_args()
     jobs = study_jobs(options.runs, options.max_steps)
     if not options.page_only:

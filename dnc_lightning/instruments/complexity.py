@@ -22,9 +22,6 @@ class Complexity:
     backward passes an image, at the first and last probe alone, and not where BatchNorm statistics
     are borrowed or the module is sharded. Derivatives are by the pixels that the encoder is given:
     compare probes of one preparation.
-
-    Args:
-        seed: Of the random signs.
     """
 
     name = "complexity"
@@ -51,9 +48,6 @@ class Complexity:
         ),
     )
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
     def measure(self, bench: Bench) -> Found:
         """A forward and two backward passes over all images, at thorough probes."""
         if not bench.thorough:
@@ -68,7 +62,7 @@ class Complexity:
         delta = geometry.mean - geometry.mean[rival]
         axes = (delta / nearest2.sqrt()[:, None]).float()
         sums = torch.zeros(3, dtype=torch.float64)
-        generator, begin = torch.Generator().manual_seed(self.seed), 0
+        generator, begin = torch.Generator().manual_seed(0), 0
         with passes.open():
             for images in passes.batches():
                 labels = bench.labels[begin : begin + len(images)]

@@ -33,7 +33,6 @@ class Robustness:
         steps: Of the attack.
         std: Of each channel, of the probe's Normalize, by which `eps` is divided; None where images
             are between 0 and 1, and stay so.
-        seed: Of the noise.
 
     Raises:
         ValueError: an argument out of range.
@@ -76,14 +75,12 @@ class Robustness:
         eps: float = 8 / 255,
         steps: int = 10,
         std: Sequence[float] | None = None,
-        seed: int = 0,
     ) -> None:
         if not eps > 0 or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"need eps > 0 and steps >= 1, got eps={eps} and steps={steps}.")
         self.eps = eps
         self.steps = steps
         self.std = std
-        self.seed = seed
 
     def measure(self, bench: Bench) -> Found:
         """Passes with gradients over all images, at thorough probes."""
@@ -97,7 +94,7 @@ class Robustness:
         k = len(means)
         leaps = torch.zeros(3, k, k, dtype=torch.float64)  # attacked, noise, clean
         sums = torch.zeros(k, means.shape[1], dtype=torch.float64)
-        generator, begin = torch.Generator().manual_seed(self.seed), 0
+        generator, begin = torch.Generator().manual_seed(0), 0
         with passes.open():
             encode = _measured(passes, bench, centre.float())
             for images in passes.batches():
