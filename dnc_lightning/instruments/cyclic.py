@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dnc_lightning.functional.cyclic import LEAST_CLASSES, cyclic
-from dnc_lightning.functional.unbiased import MIN_SAMPLES, debias
+from dnc_lightning.functional.unbiased import MIN_SAMPLES
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import Reference, Series
@@ -63,7 +63,7 @@ class CyclicGeometry:
         if min(bench.counts) < MIN_SAMPLES:
             few = f"unbiased distances need {MIN_SAMPLES} samples of each class"
             return Found(notes=[f"Cyclic geometry is nan: {few}."])
-        found = cyclic(debias(bench.geometry))
+        found = cyclic(bench.unbiased_geometry)
         notes = []
         if found.shape is not None:
             turns = ""

@@ -12,7 +12,7 @@ from dnc_lightning.functional.duality import (
     head_decisions,
     least_squares_duality,
 )
-from dnc_lightning.functional.unbiased import MIN_SAMPLES, debias
+from dnc_lightning.functional.unbiased import MIN_SAMPLES
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.heads import Head
 from dnc_lightning.probe.instrument import Found
@@ -111,7 +111,7 @@ class Duality:
         head = self._head(bench)
         if isinstance(head, str):
             return Found(scalars, notes=[f"NC3 and NC4 are nan: {head}."])
-        found = duality(head.weight, debias(bench.geometry))
+        found = duality(head.weight, bench.unbiased_geometry)
         decided = head_decisions(
             bench.features, bench.labels, head.weight, head.bias, shard=bench.shard
         )

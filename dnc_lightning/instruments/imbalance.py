@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dnc_lightning.functional.imbalance import minority, minority_means, minority_rows
-from dnc_lightning.functional.unbiased import MIN_SAMPLES, debias
+from dnc_lightning.functional.unbiased import MIN_SAMPLES
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.heads import Head
 from dnc_lightning.probe.instrument import Found
@@ -167,7 +167,7 @@ class Imbalance:
         if min(bench.counts) < MIN_SAMPLES:
             few = f"unbiased distances need {MIN_SAMPLES} samples of each class"
             return Found(notes=[f"Imbalance is nan: {few}."])
-        found = minority_means(debias(bench.geometry), counts)
+        found = minority_means(bench.unbiased_geometry, counts)
         scalars = {
             "imbalance/minority_distance": found.distance,
             "imbalance/minority_unresolved": found.unresolved,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from dnc_lightning.functional.regression import ordinal_collapse
-from dnc_lightning.functional.unbiased import MIN_SAMPLES, debias
+from dnc_lightning.functional.unbiased import MIN_SAMPLES
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import Reference, Series
@@ -66,7 +66,7 @@ class Ordinal:
         if min(bench.counts) < MIN_SAMPLES:
             few = f"unbiased distances need {MIN_SAMPLES} samples of each class"
             return Found(notes=[f"The order of the classes is nan: {few}."])
-        found = ordinal_collapse(debias(bench.geometry))
+        found = ordinal_collapse(bench.unbiased_geometry)
         return Found({
             "ordinal/off_line": found.off_line,
             "ordinal/order": found.order,

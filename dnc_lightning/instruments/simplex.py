@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from dnc_lightning.functional.simplex import nc1, simplex, simplex_floor, within_rank
-from dnc_lightning.functional.unbiased import MIN_SAMPLES, debias
+from dnc_lightning.functional.unbiased import MIN_SAMPLES
 from dnc_lightning.probe.bench import Bench
 from dnc_lightning.probe.instrument import Found
 from dnc_lightning.series import Reference, Series
@@ -115,7 +115,7 @@ class SimplexGeometry:
             len(counts), bench.features.shape[1], len(counts) / sum(1 / n for n in counts)
         )
         plain = bench.geometry
-        found = simplex(debias(plain))
+        found = simplex(bench.unbiased_geometry)
         few = [n for n, c in zip(bench.classes, counts, strict=True) if c < MIN_SAMPLES]
         notes = [
             f"Simplex geometry is nan: unbiased distances need {MIN_SAMPLES} samples of each "

@@ -14,6 +14,7 @@ from dnc_lightning.functional import ClassGeometry, Reduce, class_geometry, popu
 from dnc_lightning.functional.conditional import QueryMargins
 from dnc_lightning.functional.few_shot import Shard
 from dnc_lightning.functional.summary import population_summary
+from dnc_lightning.functional.unbiased import debias
 from dnc_lightning.probe.heads import Heads
 from dnc_lightning.probe.labels import Task
 from dnc_lightning.probe.passes import Passes
@@ -109,6 +110,11 @@ class Bench:
                 reduce=self.reduce,
             ),
         )
+
+    @property
+    def unbiased_geometry(self) -> ClassGeometry:
+        """Estimates of the population's moments; nan of classes with fewer than 4 samples."""
+        return self.once("unbiased geometry", lambda: debias(self.geometry))
 
     @property
     def query_margins(self) -> QueryMargins:
