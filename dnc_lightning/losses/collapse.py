@@ -109,9 +109,10 @@ def directional_cdnv_of_batch(features: Tensor, labels: Tensor, min_samples: int
     place = kept.cumsum(0) - 1
     rows = kept[index]
     x, y, n = features[rows], place[index[rows]], count[kept].to(features)
+    x = x - x.detach().mean(0)  # nothing depends on an offset, and it would cost digits
     k = int(kept.sum())
     mean = x.new_zeros(k, x.shape[1]).index_add(0, y, x) / n[:, None]
-    along = (x - mean[y]) @ (mean - mean.mean(0)).T  # [N, K]; an offset would cost digits
+    along = (x - mean[y]) @ mean.T  # [N, K]
     along = along.gather(1, y[:, None]) - along  # of each residual on delta_ij
     variance = x.new_zeros(k, k).index_add(0, y, along.square()) / n[:, None]
     distance2 = (mean[:, None] - mean).square().sum(2)
